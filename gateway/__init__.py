@@ -1,0 +1,1 @@
+"""The permission gateway between AI agents and the MCP servers they use."""

@@ -1,0 +1,1 @@
+"""Agent definition files, read exactly as their client reads them or refused (pure)."""

@@ -1,0 +1,1 @@
+"""What upstreams offer: names, tool ids, definition digests, drift (pure)."""

@@ -1,0 +1,1 @@
+"""The gateway.yaml configuration and the snapshot compiled from it."""

@@ -1,0 +1,1 @@
+"""Actions, grants and the one decision function (pure)."""

@@ -1,0 +1,1 @@
+"""A client session: identity, decision, record, upstream and back."""

@@ -1,0 +1,1 @@
+"""Client and upstream transports: stdio, streamable HTTP, process supervision (I/O)."""
