@@ -1,0 +1,139 @@
+"""`gateway connect`: the gateway as the MCP server that a client starts, over stdio."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from gateway.config.launch import endpoint, launch
+from gateway.config.load import Loaded, load
+from gateway.config.settings import HttpEntry
+from gateway.errors import UserError
+from gateway.identity.identity import Identity, of_process
+from gateway.relay.session import ClientSession
+from gateway.relay.surface import Aggregate, Mirror, Surface
+from gateway.relay.wiring import open_gateway
+from gateway.transports.stdio import StdioClient
+
+_DRAIN_S = 5.0
+"""How long calls under way may still be answered after the client has closed our input."""
+_GRACE_S = 2.0
+"""How long upstreams have to end by themselves."""
+
+
+@click.command(name="connect")
+@click.argument("upstream", required=False)
+@click.option("--all", "everything", is_flag=True, help="Serve all upstreams, names prefixed.")
+@click.option("--agent", metavar="NAME", help="The agent that calls. Default: default_agent.")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
+)
+def command(upstream: str | None, everything: bool, agent: str | None, config: Path | None) -> int:
+    """Put the gateway between a client and UPSTREAM, over stdio.
+
+    The client starts this command instead of the server's own. With --all one connection serves
+    every upstream, with tools named UPSTREAM__TOOL.
+    """
+    if everything == (upstream is not None):
+        raise click.UsageError("name one UPSTREAM, or give --all.")
+    loaded = load(config, cwd=Path.cwd())
+    identity = require_agent(loaded, agent)
+    surface: Surface
+    if upstream is None:
+        surface = Aggregate(loaded.settings.upstreams)
+    else:
+        if upstream not in loaded.settings.upstreams:
+            known = ", ".join(loaded.settings.upstreams) or "none"
+            raise UserError(
+                f"there is no upstream {upstream!r}; the configured ones are: {known}",
+                path=loaded.settings.path or None,
+            )
+        surface = Mirror(upstream)
+        _require_resolvable(loaded, upstream)
+    return run(_serve(loaded, identity, surface))
+
+
+def run(main: "asyncio.Future[int] | object") -> int:
+    """Run a command's coroutine on the fastest event loop there is."""
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return asyncio.run(main)  # type: ignore[arg-type]
+    return uvloop.run(main)  # type: ignore[arg-type]
+
+
+def require_agent(loaded: Loaded, agent: str | None) -> Identity:
+    """The identity that the command line or the configuration names; it must be a usable agent."""
+    identity = of_process(agent, loaded.settings.default_agent)
+    if identity.agent is None:
+        raise UserError(
+            "no agent is named; give --agent NAME, or set default_agent",
+            path=loaded.settings.path or None,
+        )
+    permissions = loaded.snapshot.agents.get(identity.agent)
+    if permissions is None:
+        known = ", ".join(loaded.snapshot.agents) or "none"
+        raise UserError(
+            f"there is no agent {identity.agent!r} in the agent files that are read; "
+            f"the defined ones are: {known}",
+            path=loaded.settings.path or None,
+        )
+    if permissions.refusal is not None:
+        refusal = permissions.refusal
+        raise UserError(
+            f"the agent {identity.agent!r} may use nothing: {refusal.text}",
+            path=refusal.file,
+            line=refusal.line,
+        )
+    return identity
+
+
+def _require_resolvable(loaded: Loaded, upstream: str) -> None:
+    """Find a missing variable now, where it is one clear sentence, and not at the first call."""
+    entry = loaded.settings.upstreams[upstream]
+    if isinstance(entry, HttpEntry):
+        endpoint(entry, os.environ, root=loaded.settings.root)
+    else:
+        launch(entry, os.environ, root=loaded.settings.root)
+
+
+async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
+    gateway, journal = open_gateway(loaded, durability="process")
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def stop(reason: str) -> None:
+        if not stopped.done():
+            stopped.set_result(reason)
+
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(name, stop, f"signal {name.name}")
+    failures: list[str] = []
+
+    def start_failed(reason: str) -> None:
+        failures.append(reason)
+        stop("the upstream did not start")
+
+    client = StdioClient(loaded.settings.limits.max_message_bytes)
+    session = ClientSession(
+        gateway, surface, identity, client, "stdio", start_failed=start_failed
+    )
+    await client.open(session)
+    await asyncio.wait({stopped, client.ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopped.done() and client.ended.result():
+        deadline = loop.time() + _DRAIN_S
+        while session.busy and not stopped.done() and loop.time() < deadline:
+            await asyncio.sleep(0.005)
+    await client.flush(1.0)
+    reason = stopped.result() if stopped.done() else "the client closed the connection"
+    await session.close(reason, _GRACE_S)
+    await client.flush(1.0)
+    journal.close()
+    if failures:
+        raise UserError(failures[0])
+    return 0

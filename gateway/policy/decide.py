@@ -1,0 +1,194 @@
+"""The one decision function: called for listing, calling, every transport and `explain`."""
+
+import difflib
+
+from gateway.catalog.names import normalise, tool_id, unfit
+from gateway.policy.snapshot import AgentPermissions, Grant, Snapshot, UpstreamPermissions
+from gateway.policy.values import Action, Context, Decision
+from gateway.wire.methods import ActionKind
+
+_NOWHERE = UpstreamPermissions()
+_RESEMBLANCE = 0.75
+_COMPARED_NAMES = 2_000
+_COMPARED_CHARS = 128
+
+
+def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Context) -> Decision:
+    """Decide one action of one agent. Pure; everything not allowed by name is denied.
+
+    The result is provisional where the catalog would have the last word and is not known yet.
+    """
+    wanted = tool_id(action.upstream, action.name) if action.kind == "tool" else ""
+    if agent is None:
+        return Decision(
+            "deny",
+            "identity",
+            "no agent is named for this connection; start the gateway with --agent NAME or set "
+            "default_agent in gateway.yaml",
+            tool_id=wanted,
+        )
+    permissions = snapshot.agents.get(agent)
+    if permissions is None:
+        return Decision(
+            "deny",
+            "identity",
+            f"the agent {agent!r} is not defined in any agent file that the gateway reads",
+            tool_id=wanted,
+        )
+    if permissions.refusal is not None:
+        return _at(
+            "deny",
+            "agent file",
+            f"the agent {agent!r} may use nothing: {permissions.refusal.text}",
+            permissions.refusal,
+            tool=wanted,
+        )
+    here = permissions.upstreams.get(action.upstream, _NOWHERE)
+    if action.kind == "tool":
+        return _decide_tool(permissions, here, action, context, wanted)
+    return _decide_other(permissions, here, action, snapshot, context)
+
+
+def _decide_tool(
+    agent: AgentPermissions,
+    here: UpstreamPermissions,
+    action: Action,
+    context: Context,
+    wanted: str,
+) -> Decision:
+    spelling = normalise(action.name)
+    refused = here.disallowed.find(spelling)
+    if refused is not None:
+        reason = f"{wanted} is disallowed for the agent {agent.name!r} by {refused.text!r}"
+        return _at("deny", "disallowed tools", reason, refused, tool=wanted)
+    declared = here.declared.find(spelling)
+    if declared is None or unfit(action.name) is not None:
+        return Decision(
+            "deny",
+            "not declared",
+            _undeclared(agent, wanted),
+            agent.file,
+            agent.line,
+            wanted,
+        )
+    if here.ceiling is not None and here.ceiling.find(spelling) is None:
+        reason = (
+            f"{wanted} is declared by the agent {agent.name!r}, but not within the operator's "
+            f"max_tools for it"
+        )
+        return _at("deny", "ceiling", reason, declared, tool=wanted)
+    reason = f"{wanted} is declared by the agent {agent.name!r} as {declared.text!r}"
+    if context.catalog is None:
+        return Decision(
+            "allow",
+            "declared tools",
+            reason,
+            declared.file,
+            declared.line,
+            wanted,
+            provisional=True,
+        )
+    withheld = context.catalog.withheld.get(action.name)
+    if withheld is not None:
+        return _at("deny", "withheld", f"{wanted} is withheld: {withheld}", declared, tool=wanted)
+    entry = context.catalog.tools.get(action.name)
+    if entry is None:
+        reason = (
+            f"{wanted} is declared by the agent {agent.name!r}, but the upstream "
+            f"{action.upstream!r} does not offer it now"
+        )
+        return _at("deny", "not offered", reason, declared, tool=wanted)
+    return Decision(
+        "allow",
+        "declared tools",
+        reason,
+        declared.file,
+        declared.line,
+        wanted,
+        entry.digest,
+    )
+
+
+def _decide_other(
+    agent: AgentPermissions,
+    here: UpstreamPermissions,
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+) -> Decision:
+    grant = _grant(agent, here, action.kind, context)
+    if grant is not None:
+        reason = (
+            f"{action.method} on {action.upstream!r} is granted to the agent {agent.name!r} by "
+            f"{grant.text!r}"
+        )
+        return _at("allow", _RULES[action.kind], reason, grant)
+    traits = snapshot.upstreams.get(action.upstream)
+    if action.kind == "unknown" and traits is not None and traits.passthrough_unknown:
+        if here.reachable:
+            reason = f"the upstream {action.upstream!r} has passthrough_unknown: true"
+            return Decision("allow", "passthrough_unknown", reason)
+    return Decision(
+        "deny",
+        _RULES[action.kind],
+        f"{action.method} on {action.upstream!r} is not granted to the agent {agent.name!r}",
+        agent.file,
+        agent.line,
+        hidden=True,
+    )
+
+
+_RULES: dict[ActionKind, str] = {
+    "resource": "resources",
+    "prompt": "prompts",
+    "completion": "completion",
+    "sampling": "sampling",
+    "elicitation": "elicitation",
+    "roots": "roots",
+    "logging": "logging",
+    "task": "tasks",
+    "session": "session",
+    "list": "listing",
+    "unknown": "unknown method",
+}
+
+
+def _grant(
+    agent: AgentPermissions, here: UpstreamPermissions, kind: ActionKind, context: Context
+) -> Grant | None:
+    """The entry that allows an action other than a tool call.
+
+    Resources, prompts and sampling have grants of their own; a completion needs that of what it
+    completes, which the caller names as the action. Whoever reaches a tool of the upstream may set
+    its log level and be asked by it (elicitation, roots); a task is its starter's.
+    """
+    if kind == "resource":
+        return here.resources
+    if kind == "prompt":
+        return here.prompts
+    if kind == "completion":
+        return here.prompts or here.resources
+    if kind == "sampling":
+        return here.sampling
+    present = Grant("declared tools", agent.file, agent.line) if here.reachable else None
+    if kind == "task":
+        return present if context.owns_task else None
+    if kind in ("logging", "elicitation", "roots", "session", "list"):
+        return present or here.resources or here.prompts
+    return None
+
+
+def _undeclared(agent: AgentPermissions, wanted: str) -> str:
+    reason = f"{wanted} is not declared by the agent {agent.name!r}"
+    close = difflib.get_close_matches(
+        wanted[:_COMPARED_CHARS], agent.declared_ids[:_COMPARED_NAMES], n=1, cutoff=_RESEMBLANCE
+    )
+    if close:
+        reason += f"; the declared tool {close[0]} resembles it"
+    return reason
+
+
+def _at(effect: str, rule: str, reason: str, grant: Grant, *, tool: str = "") -> Decision:
+    return Decision(
+        "allow" if effect == "allow" else "deny", rule, reason, grant.file, grant.line, tool
+    )

@@ -1,0 +1,59 @@
+"""What is decided on and what comes out: actions, contexts and decisions."""
+
+from typing import Literal
+
+import msgspec
+
+from gateway.catalog.listing import UpstreamCatalog
+from gateway.wire.methods import ActionKind
+
+Effect = Literal["allow", "ask", "deny"]
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One thing somebody asks for.
+
+    `upstream` is the upstream's configured name, "" where none can be told. `name` is the raw tool
+    name, resource URI, prompt name or task id. `method` is the protocol's method.
+    """
+
+    kind: ActionKind
+    method: str
+    upstream: str
+    name: str = ""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a decision may see besides the snapshot.
+
+    `catalog` is the upstream's complete listing, None while it has not been read. `owns_task` says
+    whether the task that the action names was started by this agent on this session.
+    """
+
+    catalog: UpstreamCatalog | None = None
+    owns_task: bool = False
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The outcome, with the rule that decided, where that stands, and a reason for the model.
+
+    `hidden`: to the caller the thing does not exist, so it is answered as a missing one.
+    `provisional`: allowed as far as the declared list goes, but the catalog was not known; such a
+    decision must be taken again before anything is forwarded.
+    """
+
+    effect: Effect
+    rule: str
+    reason: str
+    file: str = ""
+    line: int = 0
+    tool_id: str = ""
+    definition: str = ""
+    """Digest of the tool's definition that was judged."""
+    hidden: bool = False
+    provisional: bool = False
+
+    @property
+    def allows(self) -> bool:
+        """Whether the action may go upstream now."""
+        return self.effect == "allow" and not self.provisional

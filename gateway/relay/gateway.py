@@ -1,0 +1,47 @@
+"""What all client sessions of one gateway process share."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from gateway.policy.snapshot import Snapshot
+from gateway.relay.connection import Connection
+from gateway.relay.recording import Recorder
+from gateway.transports.upstream import UpstreamTransport
+
+OpenTransport = Callable[[str, Connection], Awaitable[UpstreamTransport]]
+"""Makes an unstarted transport to the named upstream; raises UpstreamUnavailable."""
+
+
+class UpstreamLimits(msgspec.Struct, frozen=True):
+    """What the configuration says of one upstream that matters to a session."""
+
+    start_timeout_s: float = 20.0
+    call_timeout_s: float | None = None
+
+
+class Handshakes(Protocol):
+    """Answers to `initialize`, kept between runs."""
+
+    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
+        """The result that this upstream last gave to this handshake."""
+
+    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
+        """Keep a result."""
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """The parts that do not change while the gateway runs."""
+
+    snapshot: Snapshot
+    recorder: Recorder
+    handshakes: Handshakes
+    open_transport: OpenTransport
+    limits: Mapping[str, UpstreamLimits]
+
+
+def new_session_id() -> str:
+    """128 random bits; also the key by which an HTTP client finds its session again."""
+    return os.urandom(16).hex()

@@ -1,0 +1,64 @@
+"""Answers to `initialize`, kept between runs so that a client need not wait for an upstream."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.audit.files import make_private_directory
+from gateway.audit.keys import Digester
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class HandshakeFiles:
+    """One file for each pair of a configuration entry and a client's handshake.
+
+    `entries` are the upstreams' entries as they stand in the configuration, encoded. File names are
+    keyed digests: an entry may hold a secret.
+    """
+
+    def __init__(self, directory: Path, digester: Digester, entries: Mapping[str, bytes]) -> None:
+        self._directory = directory
+        self._digester = digester
+        self._entries = entries
+        self._kept: dict[Path, dict[str, object]] = {}
+
+    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
+        """The result that this upstream last gave to this handshake."""
+        path = self._path(upstream, handshake)
+        if path not in self._kept:
+            try:
+                self._kept[path] = _decode(path.read_bytes())
+            except (OSError, msgspec.DecodeError):
+                return None
+        return self._kept[path]
+
+    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
+        """Keep a result; failing to is no error, the next start is only slower."""
+        path = self._path(upstream, handshake)
+        if self._kept.get(path) == result:
+            return
+        self._kept[path] = result
+        with contextlib.suppress(OSError):
+            make_private_directory(self._directory)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(result))
+            temporary.replace(path)
+
+    def _path(self, upstream: str, handshake: bytes) -> Path:
+        digest = self._digester.digest(self._entries[upstream] + b"\0" + _without_version(handshake))
+        return self._directory / f"{digest}.json"
+
+
+def _without_version(handshake: bytes) -> bytes:
+    """The handshake less the client's version number, which changes often and decides nothing."""
+    params = _decode(handshake)
+    client = params.get("clientInfo")
+    if isinstance(client, dict):
+        params["clientInfo"] = {"name": client.get("name")}
+    return msgspec.json.encode(params, order="deterministic")

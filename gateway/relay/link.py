@@ -1,0 +1,347 @@
+"""One client session's standing with one upstream: begun on demand, restarted with backoff."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Literal, Protocol
+
+import msgspec
+
+from gateway.catalog.listing import UpstreamCatalog, build_catalog
+from gateway.relay.connection import Connection, Failure
+from gateway.relay.pages import LIST_MEMBERS, Pages
+from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
+from gateway.wire import frames
+from gateway.wire.envelope import Notification, Request, Response
+from gateway.wire.methods import HANDSHAKE_REVISIONS
+
+_FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 30.0
+_STARTS_IN_A_ROW = 5
+_GIVE_UP_START_S = 300.0
+
+_decode_object = msgspec.json.Decoder(dict[str, object]).decode
+
+Ready = Callable[[Failure | None], None]
+Data = dict[str, str | int | bool | None]
+
+
+class LinkOwner(Protocol):
+    """The client session that a link belongs to."""
+
+    def upstream_asked(
+        self, link: "UpstreamLink", message: Request | Notification, request: int | None
+    ) -> None:
+        """The upstream asks or tells something; `request`: whose stream carried it, if known."""
+
+    def upstream_event(self, link: "UpstreamLink", event: str, data: Data) -> None:
+        """Something for the record: a start, an exit, a dropped message."""
+
+    def upstream_ready(self, link: "UpstreamLink") -> None:
+        """The handshake is done."""
+
+    def upstream_lost(self, link: "UpstreamLink") -> None:
+        """The connection is gone; its requests to the client have no asker now."""
+
+    def pause_client(self) -> None:
+        """The upstream cannot take more at the moment."""
+
+    def resume_client(self) -> None:
+        """It can again."""
+
+
+class UpstreamLink:
+    """The session with the upstream `name`.
+
+    `open_transport` makes an unstarted transport that reports to the given connection; `handshake`
+    is the encoded params of `initialize`. All methods run on the event loop and return at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        owner: LinkOwner,
+        open_transport: Callable[[Connection], Awaitable[UpstreamTransport]],
+        *,
+        handshake: bytes,
+        start_timeout_s: float,
+    ) -> None:
+        self.name = name
+        self.catalog: UpstreamCatalog | None = None
+        self.handshake_result: dict[str, object] | None = None
+        self.connection = Connection(name, self)
+        self._owner = owner
+        self._open_transport = open_transport
+        self.handshake = handshake
+        self._start_timeout_s = start_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._state: Literal["idle", "starting", "ready", "backoff", "stopped"] = "idle"
+        self._loss = Failure(frames.UNAVAILABLE, f"the upstream {name!r} is not started", "error")
+        self._ready_waiting: dict[Ready, asyncio.TimerHandle] = {}
+        self._catalog_waiting: list[Ready] = []
+        self.catalog_stale = False
+        self._failed_starts = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the handshake is done and the connection stands."""
+        return self._state == "ready"
+
+    def start(self) -> None:
+        """Begin connecting, unless that is under way or done."""
+        if self._state == "idle":
+            self._connect()
+
+    def when_ready(self, then: Ready) -> None:
+        """Call `then(None)` once the upstream is ready, or `then(failure)`, in bounded time.
+
+        An upstream that failed to start again and again is not waited for: each such request
+        begins one more attempt and fails at once with the last reason.
+        """
+        if self._state == "ready":
+            then(None)
+            return
+        exhausted = self._failed_starts >= _STARTS_IN_A_ROW
+        self.start()
+        if self._state == "stopped" or exhausted:
+            then(self._loss)
+            return
+        timer = self._loop.call_later(self._start_timeout_s, self._waited_too_long, then)
+        self._ready_waiting[then] = timer
+
+    def with_catalog(self, then: Ready, *, expecting: str = "") -> None:
+        """Call `then(None)` once the tool listing is known.
+
+        A listing that the upstream called outdated will do, unless it lacks the tool `expecting`.
+        """
+        catalog = self.catalog
+        if catalog is not None and not (self.catalog_stale and expecting not in catalog.tools):
+            then(None)
+            return
+        self._catalog_waiting.append(then)
+        if len(self._catalog_waiting) == 1:
+            self.list_all("tools/list", self._catalog_read)
+
+    def mark_catalog_stale(self) -> None:
+        """The upstream says that its tools changed."""
+        self.catalog_stale = True
+
+    def list_all(self, method: str, then: Callable[[Pages | Failure], None]) -> None:
+        """Read every page of a listing; `tools/list` also renews the catalog."""
+        pages = Pages(LIST_MEMBERS[method])
+
+        def ask(failure: Failure | None) -> None:
+            if failure is not None:
+                then(failure)
+                return
+            if method == "tools/list":
+                self.catalog_stale = False
+            self.connection.request(method, pages.next_params(), answered)
+
+        def answered(response: Response | Failure) -> None:
+            if isinstance(response, Failure):
+                then(response)
+                return
+            outcome = pages.add(response)
+            if outcome == "more":
+                self.connection.request(method, pages.next_params(), answered)
+                return
+            if outcome == "failed":
+                reason = pages.problem or error_text(response)
+                sentence = f"the upstream {self.name!r} could not answer {method}: {reason}"
+                then(Failure(frames.UPSTREAM_LOST, sentence, "error"))
+                return
+            if method == "tools/list":
+                self.catalog = build_catalog(self.name, pages.items)
+            then(pages)
+
+        self.when_ready(ask)
+
+    def pause_reading(self) -> None:
+        """The client takes no more for now."""
+        if self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The client reads again."""
+        if self.connection.transport is not None:
+            self.connection.transport.resume_reading()
+
+    async def stop(self, grace_s: float) -> None:
+        """End the session and what runs for it; later requests fail at once."""
+        if self._state == "stopped":
+            return
+        self._state = "stopped"
+        self._loss = Failure(
+            frames.UNAVAILABLE, f"the session with the upstream {self.name!r} is over", "unanswered"
+        )
+        self._cancel_timer()
+        transport = self.connection.transport
+        self._fail_all()
+        for task in tuple(self._tasks):
+            if task.get_name() == "open":
+                task.cancel()
+        if transport is not None:
+            await transport.stop(grace_s)
+            self._owner.upstream_event(self, "upstream.stopped", {})
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # ConnectionOwner
+
+    def asked(
+        self, connection: Connection, message: Request | Notification, request: int | None
+    ) -> None:
+        """Pass on what the upstream asks or tells, once it may."""
+        if connection is self.connection and self._state == "ready":
+            self._owner.upstream_asked(self, message, request)
+        elif isinstance(message, Request) and message.method == "ping":
+            connection.respond(frames.result(message.id, b"{}"))
+        else:
+            self.dropped("frame.early", {"method": message.method[:64]})
+
+    def lost(self, connection: Connection, reason: str, detail: str) -> None:
+        """Fail what is in flight now, and begin again after a pause."""
+        if connection is self.connection:
+            self._lose(reason, detail)
+
+    def dropped(self, event: str, data: Data) -> None:
+        """Record what was not passed on."""
+        self._owner.upstream_event(self, event, data)
+
+    def pause(self) -> None:
+        """Stop taking messages from the client."""
+        self._owner.pause_client()
+
+    def resume(self) -> None:
+        """Take messages from the client again."""
+        self._owner.resume_client()
+
+    # Starting
+
+    def _connect(self) -> None:
+        self._cancel_timer()
+        self._state = "starting"
+        self.connection = Connection(self.name, self)
+        self._spawn(self._open(self.connection), "open")
+
+    def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
+        task = self._loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, connection: Connection) -> None:
+        transport = None
+        try:
+            transport = await self._open_transport(connection)
+            await transport.start()
+        except UpstreamUnavailable as unavailable:
+            self._lose(f"did not start: {unavailable.reason}", unavailable.detail)
+            return
+        except asyncio.CancelledError:
+            if transport is not None:
+                await transport.stop(0.0)
+            raise
+        connection.transport = transport
+        self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
+        self._owner.upstream_event(self, "upstream.started", {"attempt": self._failed_starts + 1})
+        connection.request("initialize", self.handshake, self._answered_handshake)
+
+    def _give_up_start(self) -> None:
+        self._lose(f"gave no answer to initialize within {_GIVE_UP_START_S:.0f} s", "")
+
+    def _answered_handshake(self, response: Response | Failure) -> None:
+        if self._state != "starting":
+            return
+        if isinstance(response, Failure):
+            self._lose(f"could not be asked to initialize: {response.reason}", "")
+            return
+        if response.result is None:
+            self._lose(f"answered initialize with the error {error_text(response)}", "")
+            return
+        try:
+            result = _decode_object(response.result)
+        except msgspec.DecodeError:
+            self._lose("answered initialize with something other than an object", "")
+            return
+        revision = result.get("protocolVersion")
+        if not isinstance(revision, str) or revision not in HANDSHAKE_REVISIONS:
+            self._lose(f"speaks the protocol revision {revision!r}, which is unknown", "")
+            return
+        self._cancel_timer()
+        self.handshake_result = result
+        self.connection.revision = revision
+        self._state = "ready"
+        self._failed_starts = 0
+        if self.connection.transport is not None:
+            self.connection.transport.session_started(revision)
+        self.connection.notify("notifications/initialized", None)
+        self._owner.upstream_event(self, "upstream.ready", {"protocol": revision})
+        self._owner.upstream_ready(self)
+        self._flush_ready(None)
+
+    # Losing
+
+    def _lose(self, reason: str, detail: str) -> None:
+        """The connection is unusable: fail what waits, and try again after a pause."""
+        if self._state in ("backoff", "stopped"):
+            return
+        sentence = f"the upstream {self.name!r} {reason}"
+        if detail:
+            sentence += f"; its last output: {detail}"
+        self._loss = Failure(frames.UPSTREAM_LOST, sentence, "upstream_lost")
+        self._state = "backoff"
+        self.catalog = None
+        self._failed_starts += 1
+        transport = self.connection.transport
+        if transport is not None:
+            self._spawn(transport.stop(0.0), "stop")
+        self._owner.upstream_event(self, "upstream.exited", {"reason": reason})
+        self._fail_all()
+        self._owner.upstream_lost(self)
+        pause_s = min(_FIRST_BACKOFF_S * 2.0 ** (self._failed_starts - 1), _LONGEST_BACKOFF_S)
+        self._cancel_timer()
+        self._timer = self._loop.call_later(pause_s, self._backoff_over)
+
+    def _backoff_over(self) -> None:
+        self._timer = None
+        self._state = "idle"
+        if self._failed_starts < _STARTS_IN_A_ROW:
+            self._connect()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail_all(self) -> None:
+        self.connection.end(self._loss)
+        self._flush_ready(self._loss)
+        self._catalog_read(self._loss)
+
+    def _flush_ready(self, failure: Failure | None) -> None:
+        waiting, self._ready_waiting = self._ready_waiting, {}
+        for then, timer in waiting.items():
+            timer.cancel()
+            then(failure)
+
+    def _waited_too_long(self, then: Ready) -> None:
+        if self._ready_waiting.pop(then, None) is not None:
+            reason = f"the upstream {self.name!r} is still starting; try again in a while"
+            then(Failure(frames.UNAVAILABLE, reason, "timeout"))
+
+    def _catalog_read(self, outcome: Pages | Failure) -> None:
+        waiting, self._catalog_waiting = self._catalog_waiting, []
+        failure = outcome if isinstance(outcome, Failure) else None
+        for then in waiting:
+            then(failure)
+
+
+def error_text(response: Response) -> str:
+    """An upstream's error in words."""
+    try:
+        error = _decode_object(response.error or b"{}")
+    except msgspec.DecodeError:
+        return "an unreadable error"
+    return f"{error.get('code')}: {error.get('message')}"

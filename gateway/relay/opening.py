@@ -1,0 +1,83 @@
+"""The handshake with a client: what it is told of the upstreams, cut to what its agent may use."""
+
+from collections.abc import Iterable, Mapping
+
+from gateway import __version__
+from gateway.policy.snapshot import UpstreamPermissions
+from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
+from gateway.wire.params import Params, encode
+
+NAME = "mcp-tool-gateway"
+
+
+def negotiated(requested: object) -> str:
+    """The revision to speak with a client that asks for `requested`."""
+    if isinstance(requested, str) and requested in HANDSHAKE_REVISIONS:
+        return requested
+    return LATEST_HANDSHAKE
+
+
+def upstream_handshake(params: Params, revision: str, permissions: UpstreamPermissions) -> bytes:
+    """The params of `initialize` for an upstream: the client's own, less what it may not use.
+
+    Sampling is left out unless granted, so that the upstream need not ask in vain; tasks that
+    upstreams would start on the client are not carried.
+    """
+    given = params.get("capabilities")
+    capabilities = dict(given) if isinstance(given, dict) else {}
+    capabilities.pop("tasks", None)
+    if permissions.sampling is None:
+        capabilities.pop("sampling", None)
+    return encode({**params, "protocolVersion": revision, "capabilities": capabilities})
+
+
+def mirrored_result(
+    result: Mapping[str, object], permissions: UpstreamPermissions
+) -> dict[str, object]:
+    """An upstream's answer to `initialize` as its mirror gives it on."""
+    given = result.get("capabilities")
+    capabilities = dict(given) if isinstance(given, dict) else {}
+    if permissions.resources is None:
+        capabilities.pop("resources", None)
+    if permissions.prompts is None:
+        capabilities.pop("prompts", None)
+    if permissions.resources is None and permissions.prompts is None:
+        capabilities.pop("completions", None)
+    return {**result, "capabilities": capabilities}
+
+
+def bare_result(revision: str, upstream: str) -> dict[str, object]:
+    """The answer for an upstream that has not answered in time, or that the agent may not use."""
+    return {
+        "protocolVersion": revision,
+        "capabilities": {"tools": {"listChanged": True}},
+        "serverInfo": {"name": upstream, "version": "unknown"},
+    }
+
+
+def aggregate_result(
+    revision: str,
+    permissions: Iterable[UpstreamPermissions],
+    instructions: Iterable[tuple[str, object]],
+) -> dict[str, object]:
+    """The gateway's own answer, for all upstreams at once.
+
+    `instructions` are the upstreams' own, as far as they are known by now.
+    """
+    capabilities: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
+    for one in permissions:
+        if one.resources is not None:
+            capabilities["resources"] = {"subscribe": True, "listChanged": True}
+        if one.prompts is not None:
+            capabilities["prompts"] = {"listChanged": True}
+        if one.resources is not None or one.prompts is not None:
+            capabilities["completions"] = {}
+    result: dict[str, object] = {
+        "protocolVersion": revision,
+        "capabilities": capabilities,
+        "serverInfo": {"name": NAME, "version": __version__},
+    }
+    texts = [f"## {name}\n{text}" for name, text in instructions if isinstance(text, str) and text]
+    if texts:
+        result["instructions"] = "\n\n".join(texts)
+    return result

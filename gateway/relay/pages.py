@@ -1,0 +1,74 @@
+"""A listing that comes in pages, gathered into one."""
+
+from typing import Literal
+
+import msgspec
+
+from gateway.wire.envelope import Response
+
+LIST_MEMBERS = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+}
+"""The member of the result that holds the items, by method."""
+
+MAX_ITEMS = 100_000
+_MAX_PAGES = 2_000
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class Pages:
+    """The items of a listing so far, and what else the first page's result said.
+
+    `problem` says why the listing cannot be used, once `add` answered "failed" for a result.
+    """
+
+    def __init__(self, member: str) -> None:
+        self.items: list[object] = []
+        self.first: dict[str, object] = {}
+        self.problem = ""
+        self._member = member
+        self._cursor: str | None = None
+        self._cursors: set[str] = set()
+
+    def next_params(self) -> bytes | None:
+        """The params that ask for the next page."""
+        if self._cursor is None:
+            return None
+        return msgspec.json.encode({"cursor": self._cursor})
+
+    def add(self, response: object) -> Literal["more", "complete", "failed"]:
+        """Take the answer to the last request for a page."""
+        if not isinstance(response, Response) or response.result is None:
+            return "failed"
+        try:
+            result = _decode(response.result)
+        except (msgspec.DecodeError, RecursionError):
+            return self._fail("its result is not an object")
+        items = result.pop(self._member, None)
+        if not isinstance(items, list):
+            return self._fail(f"its result has no list {self._member!r}")
+        cursor = result.pop("nextCursor", None)
+        if not self._cursors:
+            self.first = result
+        self.items.extend(items)
+        if cursor is None:
+            return "complete"
+        if not isinstance(cursor, str) or cursor in self._cursors:
+            return self._fail("it gives the same cursor again, or one that is no string")
+        self._cursors.add(cursor)
+        self._cursor = cursor
+        if len(self._cursors) > _MAX_PAGES or len(self.items) > MAX_ITEMS:
+            return self._fail("it is endless")
+        return "more"
+
+    def result(self, items: list[object]) -> bytes:
+        """The first page's result with `items` in place of its own, and no cursor."""
+        return msgspec.json.encode({**self.first, self._member: items})
+
+    def _fail(self, problem: str) -> Literal["failed"]:
+        self.problem = problem
+        return "failed"

@@ -1,0 +1,222 @@
+"""Writes what sessions decide and see into the audit log."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway.audit.arguments import ArgumentsLevel, summarise_arguments
+from gateway.audit.errors import AuditUnavailable
+from gateway.audit.journal import Journal
+from gateway.audit.keys import Digester
+from gateway.audit.records import ClientInfo, Decision, Event, Outcome, Status, Transport, timestamp
+from gateway.identity.identity import Identity
+from gateway.policy.values import Action
+from gateway.policy.values import Decision as Verdict
+from gateway.wire.envelope import Response
+from gateway.wire.params import Params, encode
+
+_INLINE_BYTES = 64 * 1024
+"""Results up to this size are digested on the event loop, larger ones in a thread."""
+
+Committed = Callable[[AuditUnavailable | None], None]
+Scalars = dict[str, str | int | bool | None]
+
+
+class Party(msgspec.Struct):
+    """What a record says of the session; filled in as the handshake goes on."""
+
+    session: str
+    transport: Transport
+    client: ClientInfo | None = None
+    protocol: str | None = None
+
+
+class Recorder:
+    """The audit log as the sessions of one gateway use it.
+
+    `arguments` is the level at which arguments are kept, `arguments_for` that of single tool ids;
+    `snapshot` is the digest of what is decided on.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        digester: Digester,
+        *,
+        arguments: ArgumentsLevel,
+        arguments_for: Mapping[str, ArgumentsLevel],
+        snapshot: str,
+    ) -> None:
+        self._journal = journal
+        self._digester = digester
+        self._arguments = arguments
+        self._arguments_for = arguments_for
+        self._snapshot = snapshot
+        self._aside: set[asyncio.Task[None]] = set()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the log took the last record."""
+        return self._journal.writable
+
+    def event(
+        self,
+        event: str,
+        data: Scalars | None = None,
+        *,
+        session: str | None = None,
+        agent: str | None = None,
+        upstream: str | None = None,
+    ) -> None:
+        """Record something other than a call; a failure shows in `writable` and stops calls."""
+        record = Event(
+            time=timestamp(),
+            event=event,
+            session=session,
+            agent=agent,
+            upstream=upstream,
+            data=data,
+        )
+        self._journal.append(record, _seen_elsewhere)
+
+    def decision(
+        self,
+        call: str,
+        party: Party,
+        identity: Identity,
+        action: Action,
+        verdict: Verdict,
+        params: Params,
+        then: Committed,
+    ) -> None:
+        """Record a decision; `then` is called once it is committed, or cannot be."""
+        summary = None
+        if "arguments" in params:
+            level = self._arguments_for.get(verdict.tool_id, self._arguments)
+            arguments = params["arguments"]
+            summary = summarise_arguments(level, arguments, encode(arguments), self._digester)
+        record = Decision(
+            time=timestamp(),
+            call=call,
+            session=party.session,
+            transport=party.transport,
+            client=party.client,
+            protocol=party.protocol,
+            agent=identity.agent,
+            identified=identity.means,
+            upstream=action.upstream or None,
+            method=action.method,
+            action=action.kind,
+            tool=verdict.tool_id or None,
+            name=action.name or None,
+            arguments=summary,
+            decision=verdict.effect,
+            rule=verdict.rule,
+            file=verdict.file or None,
+            line=verdict.line or None,
+            reason=verdict.reason,
+            snapshot=self._snapshot,
+            definition=verdict.definition or None,
+            trace=_trace(params),
+        )
+        self._journal.append(record, then)
+
+    def failed(self, call: str, started_ns: int, status: Status, code: int | None = None) -> None:
+        """Record that an allowed call got no answer, and why."""
+        record = Outcome(
+            time=timestamp(),
+            call=call,
+            status=status,
+            duration_us=_since_us(started_ns),
+            error_code=code,
+        )
+        self._journal.append(record, _seen_elsewhere)
+
+    def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
+        """Record an answer: its size, its keyed digest, and whether it was an error."""
+        duration_us = _since_us(started_ns)
+        if response.result is None:
+            self.failed(call, started_ns, "error", _error_code(response.error))
+        elif response.result.nbytes <= _INLINE_BYTES:
+            examined = _examine(response.result, self._digester, tool)
+            self._answered(call, duration_us, examined)
+        else:
+            work = self._examine_aside(call, duration_us, response.result, tool)
+            task = asyncio.get_running_loop().create_task(work)
+            self._aside.add(task)
+            task.add_done_callback(self._aside.discard)
+
+    async def drain(self) -> None:
+        """Wait until the outcomes of large results are written."""
+        if self._aside:
+            await asyncio.wait(self._aside)
+
+    async def _examine_aside(
+        self, call: str, duration_us: int, result: memoryview, tool: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        examined = await loop.run_in_executor(None, _examine, result, self._digester, tool)
+        self._answered(call, duration_us, examined)
+
+    def _answered(self, call: str, duration_us: int, examined: "_Examined") -> None:
+        record = Outcome(
+            time=timestamp(),
+            call=call,
+            status="tool_error" if examined.is_error else "ok",
+            duration_us=duration_us,
+            result_size_bytes=examined.size_bytes,
+            result_digest=examined.digest,
+        )
+        self._journal.append(record, _seen_elsewhere)
+
+
+class _Examined(msgspec.Struct, frozen=True):
+    size_bytes: int
+    digest: str
+    is_error: bool
+
+
+class _ToolResult(msgspec.Struct, rename="camel"):
+    is_error: bool = False
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+_decode_tool_result = msgspec.json.Decoder(_ToolResult).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
+
+
+def _examine(result: memoryview, digester: Digester, tool: bool) -> _Examined:
+    encoded = bytes(result)
+    is_error = False
+    if tool and b'"isError"' in encoded:
+        try:
+            is_error = _decode_tool_result(encoded).is_error
+        except msgspec.DecodeError:
+            is_error = False
+    return _Examined(len(encoded), digester.digest(encoded), is_error)
+
+
+def _error_code(encoded: bytes | None) -> int | None:
+    try:
+        return _decode_error(encoded or b"").code
+    except msgspec.DecodeError:
+        return None
+
+
+def _trace(params: Params) -> str | None:
+    meta = params.get("_meta")
+    trace = meta.get("traceparent") if isinstance(meta, dict) else None
+    return trace if isinstance(trace, str) else None
+
+
+def _since_us(started_ns: int) -> int:
+    return (time.monotonic_ns() - started_ns) // 1000
+
+
+def _seen_elsewhere(unavailable: AuditUnavailable | None) -> None:
+    """A record of the past that cannot be written shows in `writable`; the next call is refused."""

@@ -1,0 +1,56 @@
+"""What one session has learnt of whose resource or task something is."""
+
+from collections.abc import Iterable
+
+
+class ResourceRoutes:
+    """The upstream of each resource URI, as listed; for a connection to many upstreams."""
+
+    def __init__(self) -> None:
+        self._uris: dict[str, str] = {}
+        self._templates: dict[str, str] = {}
+
+    def learn(self, upstream: str, items: Iterable[object]) -> None:
+        """Take the items of a resource or template listing. The first upstream keeps a URI."""
+        for item in items:
+            if not isinstance(item, dict):
+                continue
+            uri, template = item.get("uri"), item.get("uriTemplate")
+            if isinstance(uri, str):
+                self._uris.setdefault(uri, upstream)
+            if isinstance(template, str):
+                self._templates.setdefault(template, upstream)
+
+    def find(self, uri: str, candidates: tuple[str, ...]) -> str:
+        """The upstream that has `uri`, "" where none or several of `candidates` might."""
+        known = self._uris.get(uri) or self._templates.get(uri)
+        if known is not None:
+            return known
+        fitting = {
+            upstream
+            for template, upstream in self._templates.items()
+            if uri.startswith(template.split("{", 1)[0])
+        }
+        if len(fitting) == 1:
+            return fitting.pop()
+        return candidates[0] if len(candidates) == 1 else ""
+
+
+class TaskOwners:
+    """Which agent started which task on which upstream, within one session."""
+
+    def __init__(self) -> None:
+        self._owners: dict[tuple[str, str], str | None] = {}
+
+    def started(self, upstream: str, task: str, agent: str | None) -> None:
+        """An upstream answered an agent's call with a task."""
+        self._owners.setdefault((upstream, task), agent)
+
+    def owns(self, upstream: str, task: str, agent: str | None) -> bool:
+        """Whether that agent started it there."""
+        return agent is not None and self._owners.get((upstream, task)) == agent
+
+    def upstream_of(self, task: str) -> str:
+        """The upstream of a task, "" where none or several have one of that id."""
+        found = [upstream for upstream, identifier in self._owners if identifier == task]
+        return found[0] if len(found) == 1 else ""

@@ -1,0 +1,115 @@
+"""Puts a gateway together from a loaded configuration: audit log, upstream transports, snapshot."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+
+from gateway import __version__
+from gateway.audit.files import default_directory
+from gateway.audit.journal import Journal
+from gateway.audit.keys import Digester
+from gateway.config.launch import endpoint, launch
+from gateway.config.load import Loaded
+from gateway.config.settings import Durability, HttpEntry, Settings
+from gateway.errors import UserError
+from gateway.relay.connection import Connection
+from gateway.relay.gateway import Gateway, UpstreamLimits
+from gateway.relay.handshakes import HandshakeFiles
+from gateway.relay.recording import Recorder
+from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
+
+
+def audit_directory(settings: Settings) -> Path:
+    """The directory of the audit log: the configured one, else the user's own."""
+    configured = settings.audit.directory
+    if configured is None:
+        return default_directory(os.environ)
+    return Path(settings.root, Path(configured).expanduser())
+
+
+def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Journal]:
+    """A gateway over `loaded`, and its journal, which the caller closes.
+
+    `durability` holds where the configuration names none. Raises UserError when the audit log
+    cannot be written: without it nothing is served.
+    """
+    settings = loaded.settings
+    directory = audit_directory(settings)
+    journal = Journal.open(
+        directory,
+        durability=settings.audit.durability or durability,
+        version=__version__,
+    )
+    if not journal.writable:
+        raise UserError("the audit log cannot be written; free some space", path=str(directory))
+    digester = Digester.open(directory)
+    recorder = Recorder(
+        journal,
+        digester,
+        arguments=settings.audit.arguments,
+        arguments_for=settings.audit.arguments_for,
+        snapshot=loaded.digest,
+    )
+    entries = {name: msgspec.json.encode(entry) for name, entry in settings.upstreams.items()}
+
+    async def open_transport(upstream: str, connection: Connection) -> UpstreamTransport:
+        return await _open_transport(settings, upstream, connection)
+
+    gateway = Gateway(
+        snapshot=loaded.snapshot,
+        recorder=recorder,
+        handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
+        open_transport=open_transport,
+        limits={
+            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s)
+            for name, entry in settings.upstreams.items()
+        },
+    )
+    recorder.event(
+        "configuration.loaded",
+        {
+            "digest": loaded.digest,
+            "agents": len(loaded.definitions),
+            "upstreams": len(settings.upstreams),
+        },
+    )
+    return gateway, journal
+
+
+async def _open_transport(
+    settings: Settings, upstream: str, connection: Connection
+) -> UpstreamTransport:
+    entry = settings.upstreams[upstream]
+    try:
+        if isinstance(entry, HttpEntry):
+            # Imported here: a gateway in front of a process alone needs no HTTP client.
+            from gateway.transports.http_upstream import HttpSpec, HttpUpstream
+
+            reached = await asyncio.to_thread(endpoint, entry, os.environ, root=settings.root)
+            return HttpUpstream(
+                HttpSpec(
+                    upstream=upstream,
+                    url=reached.url,
+                    headers=reached.headers,
+                    max_frame_bytes=entry.max_result_bytes,
+                ),
+                connection,
+            )
+        from gateway.transports.process import StdioSpec, StdioUpstream
+
+        started = await asyncio.to_thread(launch, entry, os.environ, root=settings.root)
+        return StdioUpstream(
+            StdioSpec(
+                upstream=upstream,
+                argv=started.argv,
+                env=started.env,
+                cwd=started.cwd,
+                max_frame_bytes=entry.max_result_bytes,
+                secrets=tuple(started.env[name] for name in entry.env if started.env[name]),
+            ),
+            connection,
+        )
+    except UserError as error:
+        raise UpstreamUnavailable(str(error)) from error

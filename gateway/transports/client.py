@@ -1,0 +1,57 @@
+"""What a client-side transport and the session behind it expect of each other."""
+
+from typing import Protocol
+
+
+class Outlet(Protocol):
+    """The way to a client, for what belongs to none of its requests."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one message; never blocks, never raises when the client is gone."""
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take from the client again."""
+
+
+class Reply(Protocol):
+    """The way back for one inbound frame.
+
+    Every `expect` is followed by exactly one `answer` or `withdraw`.
+    """
+
+    def expect(self) -> None:
+        """A request of this frame will be answered."""
+
+    def answer(self, frame: bytes) -> None:
+        """Answer one expected request."""
+
+    def withdraw(self) -> None:
+        """One expected request will not be answered: the client cancelled it."""
+
+    def reject(self, frame: bytes) -> None:
+        """Answer what is no message at all (HTTP: status 400)."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a message that belongs to these requests: progress, a question of the upstream's."""
+
+
+class ClientHandler(Protocol):
+    """A client session, seen from its transport."""
+
+    def receive(self, frame: bytes, reply: Reply) -> None:
+        """Take one inbound frame; returns at once."""
+
+    def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
+        """A frame over the size limit was dropped unread."""
+
+    def client_full(self) -> None:
+        """The client takes no more for now."""
+
+    def client_drained(self) -> None:
+        """The client takes more again."""
+
+    async def close(self, reason: str, grace_s: float) -> None:
+        """The client is gone: record what is open, end the upstreams."""
