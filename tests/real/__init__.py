@@ -1,0 +1,1 @@
+"""Real servers, clients, browser and database, and the tests that need them."""

