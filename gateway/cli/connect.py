@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import click
 
+from gateway.cli.running import on_signals, require_agent, run
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded, load
 from gateway.config.settings import HttpEntry
 from gateway.errors import UserError
-from gateway.identity.identity import Identity, of_process
+from gateway.identity.identity import Identity
 from gateway.relay.session import ClientSession
 from gateway.relay.surface import Aggregate, Mirror, Surface
 from gateway.relay.wiring import open_gateway
@@ -58,41 +58,6 @@ def command(upstream: str | None, everything: bool, agent: str | None, config: P
     return run(_serve(loaded, identity, surface))
 
 
-def run(main: "asyncio.Future[int] | object") -> int:
-    """Run a command's coroutine on the fastest event loop there is."""
-    try:
-        import uvloop
-    except ImportError:  # Windows has none
-        return asyncio.run(main)  # type: ignore[arg-type]
-    return uvloop.run(main)  # type: ignore[arg-type]
-
-
-def require_agent(loaded: Loaded, agent: str | None) -> Identity:
-    """The identity that the command line or the configuration names; it must be a usable agent."""
-    identity = of_process(agent, loaded.settings.default_agent)
-    if identity.agent is None:
-        raise UserError(
-            "no agent is named; give --agent NAME, or set default_agent",
-            path=loaded.settings.path or None,
-        )
-    permissions = loaded.snapshot.agents.get(identity.agent)
-    if permissions is None:
-        known = ", ".join(loaded.snapshot.agents) or "none"
-        raise UserError(
-            f"there is no agent {identity.agent!r} in the agent files that are read; "
-            f"the defined ones are: {known}",
-            path=loaded.settings.path or None,
-        )
-    if permissions.refusal is not None:
-        refusal = permissions.refusal
-        raise UserError(
-            f"the agent {identity.agent!r} may use nothing: {refusal.text}",
-            path=refusal.file,
-            line=refusal.line,
-        )
-    return identity
-
-
 def _require_resolvable(loaded: Loaded, upstream: str) -> None:
     """Find a missing variable now, where it is one clear sentence, and not at the first call."""
     entry = loaded.settings.upstreams[upstream]
@@ -111,8 +76,7 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
         if not stopped.done():
             stopped.set_result(reason)
 
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(name, stop, f"signal {name.name}")
+    on_signals(stop)
     failures: list[str] = []
 
     def start_failed(reason: str) -> None:
@@ -120,15 +84,12 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
         stop("the upstream did not start")
 
     client = StdioClient(loaded.settings.limits.max_message_bytes)
-    session = ClientSession(
-        gateway, surface, identity, client, "stdio", start_failed=start_failed
-    )
+    session = ClientSession(gateway, surface, identity, client, "stdio", start_failed=start_failed)
     await client.open(session)
     await asyncio.wait({stopped, client.ended}, return_when=asyncio.FIRST_COMPLETED)
     if not stopped.done() and client.ended.result():
-        deadline = loop.time() + _DRAIN_S
-        while session.busy and not stopped.done() and loop.time() < deadline:
-            await asyncio.sleep(0.005)
+        settled: asyncio.Future[None] = loop.create_task(client.settled(_DRAIN_S))
+        await asyncio.wait((stopped, settled), return_when=asyncio.FIRST_COMPLETED)
     await client.flush(1.0)
     reason = stopped.result() if stopped.done() else "the client closed the connection"
     await session.close(reason, _GRACE_S)

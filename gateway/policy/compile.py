@@ -61,8 +61,8 @@ def resolution_findings(
             else:
                 code, severity = "unknown-upstream", "warning"
                 message = (
-                    f"{pattern.text!r} names no configured upstream (configured: {_listed(known)}); "
-                    "it grants nothing"
+                    f"{pattern.text!r} names no configured upstream (there are: {_listed(known)}) "
+                    "and grants nothing"
                 )
             findings.append(
                 Finding(

@@ -124,10 +124,10 @@ def _decide_other(
         )
         return _at("allow", _RULES[action.kind], reason, grant)
     traits = snapshot.upstreams.get(action.upstream)
-    if action.kind == "unknown" and traits is not None and traits.passthrough_unknown:
-        if here.reachable:
-            reason = f"the upstream {action.upstream!r} has passthrough_unknown: true"
-            return Decision("allow", "passthrough_unknown", reason)
+    passes = traits is not None and traits.passthrough_unknown and here.reachable
+    if action.kind == "unknown" and passes:
+        reason = f"the upstream {action.upstream!r} has passthrough_unknown: true"
+        return Decision("allow", "passthrough_unknown", reason)
     return Decision(
         "deny",
         _RULES[action.kind],

@@ -73,7 +73,7 @@ class UpstreamPermissions(msgspec.Struct, frozen=True):
 
 
 class AgentPermissions(msgspec.Struct, frozen=True):
-    """One agent. `refusal` is set where the whole agent is denied, with the finding that says so."""
+    """One agent. `refusal` is set where the whole agent is denied, with the reason."""
 
     name: str
     file: str

@@ -1,12 +1,16 @@
 """One request of a client's in flight, from its arrival to its recorded outcome."""
 
+from typing import TYPE_CHECKING
+
 from gateway.audit.records import new_call_id
 from gateway.identity.identity import Identity
 from gateway.policy.values import Action
-from gateway.relay.connection import Connection
 from gateway.transports.client import Reply
 from gateway.wire.envelope import RequestId
 from gateway.wire.params import Params
+
+if TYPE_CHECKING:
+    from gateway.relay.connection import Connection
 
 
 class Call:

@@ -38,9 +38,6 @@ class Calls:
         self._forwarded: dict[tuple[Connection, int], Call] = {}
         self.tasks = TaskOwners()
 
-    def __len__(self) -> int:
-        return len(self._calls)
-
     def __contains__(self, client_id: RequestId) -> bool:
         return client_id in self._calls
 

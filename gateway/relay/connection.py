@@ -1,4 +1,4 @@
-"""One connection to an upstream: requests under the gateway's own ids, answers matched or dropped."""
+"""One connection to an upstream: requests under own ids, answers matched or dropped."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _ABANDONED_KEPT = 10_000
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an upstream gave no answer: an error code of ours, a sentence, a status for the record."""
+    """Why an upstream gave no answer: our error code, a sentence, a status for the record."""
 
     code: int
     reason: str

@@ -51,8 +51,8 @@ class HandshakeFiles:
             temporary.replace(path)
 
     def _path(self, upstream: str, handshake: bytes) -> Path:
-        digest = self._digester.digest(self._entries[upstream] + b"\0" + _without_version(handshake))
-        return self._directory / f"{digest}.json"
+        key = self._entries[upstream] + b"\0" + _without_version(handshake)
+        return self._directory / f"{self._digester.digest(key)}.json"
 
 
 def _without_version(handshake: bytes) -> bytes:

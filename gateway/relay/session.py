@@ -73,6 +73,7 @@ class ClientSession:
         start_failed: Callable[[str], None] | None = None,
     ) -> None:
         self.id = new_session_id()
+        self.opened = False
         self._gateway = gateway
         self._surface = surface
         self._identity = identity
@@ -102,11 +103,6 @@ class ClientSession:
             name: agent.upstreams.get(name, _NO_PERMISSIONS) if agent else _NO_PERMISSIONS
             for name in surface.upstreams
         }
-
-    @property
-    def busy(self) -> bool:
-        """Whether the client still waits for an answer to a call."""
-        return len(self._calls) > 0
 
     # ClientHandler
 
@@ -301,6 +297,7 @@ class ClientSession:
         self, client_id: RequestId, result: dict[str, object], reply: Reply
     ) -> None:
         self._party.protocol = str(result.get("protocolVersion"))
+        self.opened = True
         reply.answer(frames.result(client_id, encode(result)))
 
     def _usable(self, upstream: str) -> bool:
@@ -568,6 +565,7 @@ class ClientSession:
         answer = frames.error(
             malformed.request_id, frames.INVALID_REQUEST, f"Invalid request: {malformed.reason}"
         )
+        reply.expect()
         self._gateway.recorder.decision(
             new_call_id(),
             self._party,

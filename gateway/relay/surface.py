@@ -1,4 +1,4 @@
-"""Which names a client sees: an upstream's own (mirror), or those of many under prefixes (aggregate)."""
+"""Which names a client sees: an upstream's own (mirror), or many under prefixes (aggregate)."""
 
 from collections.abc import Iterable
 from typing import Protocol

@@ -19,27 +19,34 @@ class Outlet(Protocol):
 class Reply(Protocol):
     """The way back for one inbound frame.
 
-    Every `expect` is followed by exactly one `answer` or `withdraw`.
+    Every `expect` is followed by exactly one `answer`, `reject` or `withdraw`.
     """
 
     def expect(self) -> None:
-        """A request of this frame will be answered."""
+        """One message of this frame will be answered."""
 
     def answer(self, frame: bytes) -> None:
-        """Answer one expected request."""
-
-    def withdraw(self) -> None:
-        """One expected request will not be answered: the client cancelled it."""
+        """Answer a request."""
 
     def reject(self, frame: bytes) -> None:
-        """Answer what is no message at all (HTTP: status 400)."""
+        """Answer what is no acceptable message (HTTP: status 400)."""
+
+    def withdraw(self) -> None:
+        """There will be no answer: the client cancelled its request."""
 
     def send(self, frame: bytes) -> None:
         """Send a message that belongs to these requests: progress, a question of the upstream's."""
 
 
 class ClientHandler(Protocol):
-    """A client session, seen from its transport."""
+    """A client session, seen from its transport.
+
+    `id` is a secret of 128 random bits. `opened` turns True when the client has made itself known
+    with an acceptable `initialize`.
+    """
+
+    id: str
+    opened: bool
 
     def receive(self, frame: bytes, reply: Reply) -> None:
         """Take one inbound frame; returns at once."""

@@ -26,6 +26,9 @@ class StdioClient:
         self._input: asyncio.ReadTransport | None = None
         self._output: asyncio.WriteTransport | None = None
         self._paused = False
+        self._expected = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
         self.ended = asyncio.get_running_loop().create_future()
         """Resolved when the client has closed our input (True) or our output (False)."""
 
@@ -60,6 +63,12 @@ class StdioClient:
         if not self.ended.done():
             self.ended.set_result(by_input)
 
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until every request has its answer, at most `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+
     async def flush(self, timeout_s: float) -> None:
         """Wait until what was sent has left this process."""
         output = self._output
@@ -82,16 +91,22 @@ class StdioClient:
     def answer(self, frame: bytes) -> None:
         """Send an answer."""
         self.send(frame)
+        self.withdraw()
 
     def reject(self, frame: bytes) -> None:
         """Answer what was no message."""
-        self.send(frame)
+        self.answer(frame)
 
     def expect(self) -> None:
-        """Nothing waits on stdio."""
+        """One more message will be answered."""
+        self._expected += 1
+        self._settled.clear()
 
     def withdraw(self) -> None:
-        """Nothing waits on stdio."""
+        """One message less waits for its answer."""
+        self._expected -= 1
+        if self._expected == 0:
+            self._settled.set()
 
     def pause_reading(self) -> None:
         """Read no more for now."""

@@ -1,0 +1,91 @@
+"""What a record keeps of a call's arguments: nothing, their shape, or all of them."""
+
+from collections import deque
+from itertools import islice
+from typing import Final, Literal, TypeAlias
+
+from gateway.audit.keys import Digester
+
+ArgumentsLevel: TypeAlias = Literal["none", "shape", "full"]
+
+MAX_DEPTH: Final = 6
+MAX_NODES: Final = 128  # values described in one summary, the outer ones first
+MAX_ELEMENTS: Final = 8  # of one array
+MAX_KEY_CHARS: Final = 128
+MAX_TEXT_BYTES: Final = 64 * 1024  # of the values that level "full" keeps
+
+
+def summarise_arguments(
+    level: ArgumentsLevel, arguments: object, encoded: bytes, digester: Digester
+) -> dict[str, object]:
+    """The `arguments` field of a decision record.
+
+    `arguments` is the decoded value and `encoded` its JSON text as it is forwarded. Level "none"
+    keeps the level alone. "shape" keeps `size_bytes`, a keyed `digest` of the whole text, and the
+    `shape`: types, keys, sizes of strings in bytes, `count` of members or elements. Keys come from
+    the caller, so a member is `{"key": ..., "type": ...}` in a list. What is left out for depth or
+    number shows as a `count` above the entries listed. "full" adds the `text` itself, marked
+    `text_cut` when it is longer than MAX_TEXT_BYTES.
+    """
+    if level == "none":
+        return {"level": level}
+    summary: dict[str, object] = {
+        "level": level,
+        "size_bytes": len(encoded),
+        "digest": digester.digest(encoded),
+        "shape": _shape(arguments),
+    }
+    if level == "full":
+        summary["text"] = encoded[:MAX_TEXT_BYTES].decode("utf-8", "replace")
+        if len(encoded) > MAX_TEXT_BYTES:
+            summary["text_cut"] = True
+    return summary
+
+
+def _shape(arguments: object) -> dict[str, object]:
+    # Breadth first, so that one deep or wide member does not use up the room of its siblings.
+    root: dict[str, object] = {}
+    room = MAX_NODES
+    waiting: deque[tuple[object, dict[str, object], int]] = deque([(arguments, root, 0)])
+    while waiting:
+        value, node, depth = waiting.popleft()
+        if isinstance(value, dict):
+            node["type"] = "object"
+            node["count"] = len(value)
+            if depth < MAX_DEPTH and value and room:
+                members: list[dict[str, object]] = []
+                node["members"] = members
+                for key, item in islice(value.items(), room):
+                    member: dict[str, object] = {"key": key}
+                    if len(key) > MAX_KEY_CHARS:
+                        member = {"key": key[:MAX_KEY_CHARS], "key_cut": True}
+                    members.append(member)
+                    waiting.append((item, member, depth + 1))
+                room -= len(members)
+        elif isinstance(value, list | tuple):
+            node["type"] = "array"
+            node["count"] = len(value)
+            if depth < MAX_DEPTH and value and room:
+                elements: list[dict[str, object]] = []
+                node["elements"] = elements
+                for item in islice(value, min(room, MAX_ELEMENTS)):
+                    element: dict[str, object] = {}
+                    elements.append(element)
+                    waiting.append((item, element, depth + 1))
+                room -= len(elements)
+        elif isinstance(value, str):
+            node["type"] = "string"
+            node["size_bytes"] = (
+                len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+            )
+        else:
+            node["type"] = _SCALARS.get(type(value), "other")
+    return root
+
+
+_SCALARS: Final[dict[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    type(None): "null",
+}

@@ -1,0 +1,295 @@
+"""The journal: one append-only file a process, one record a line, each chained to the one before.
+
+A record is in the log as soon as the kernel has taken its line, and survives the death of the
+process from then on. A line is written by one write; one that fails or comes out short is taken
+back, so that the file only ever holds whole lines (and, should the process be killed inside a
+write on a full disk, one torn tail that nothing follows). A file that cannot be trusted any more
+is left as it is, and the next record opens another one.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from gateway.audit.errors import AuditUnavailable
+from gateway.audit.files import journal_directory, make_private_directory
+from gateway.audit.records import (
+    NO_RECORD,
+    Event,
+    Record,
+    Scalar,
+    encode_record,
+    stamped,
+    timestamp,
+)
+
+if TYPE_CHECKING:
+    from gateway.audit.commit import GroupCommit, Waiting
+
+Durability: TypeAlias = Literal["process", "power"]
+Then: TypeAlias = Callable[[AuditUnavailable | None], None]
+
+
+class Journal:
+    """This process's writer into the audit log. Its methods are called on one thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        durability: Durability,
+        version: str,
+        sync: Callable[[int], None] | None,
+    ) -> None:
+        self._directory = directory
+        self._durability = durability
+        self._version = version
+        self._sync = sync
+        self._pid = os.getpid()
+        self._file: _File | None = None
+        self._commit: GroupCommit | None = None  # of self._file, durability "power" only
+        self._failure: AuditUnavailable | None = None
+        self._predecessor = ""
+        self._lost = 0  # records that were refused and are in no file
+        self._unsynced = 0  # records that are in a file but were refused: their sync failed
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        durability: Durability,
+        version: str = "",
+        sync: Callable[[int], None] | None = None,
+    ) -> "Journal":
+        """A new journal in the audit directory `directory`, which is made when it is missing.
+
+        `version` is the program's, for the opening record. `sync` replaces fdatasync. Raises
+        UserError when the directory cannot be used. A full disk is no error here: the journal is
+        then not `writable`, and each append tries again.
+        """
+        journals = journal_directory(directory)
+        make_private_directory(journals)
+        journal = cls(journals, durability, version, sync)
+        try:
+            journal._ensure_file()
+        except AuditUnavailable as error:
+            journal._failure = error
+        return journal
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last append was good; if not, appending is how to find out again."""
+        return self._failure is None and (self._commit is None or self._commit.failure is None)
+
+    @property
+    def writer(self) -> str:
+        """The id of this journal in its records: the name of its file without the suffix."""
+        return self._predecessor if self._file is None else self._file.writer
+
+    def append(self, record: Record, then: Then | None = None) -> None:
+        """Commit `record`, then call `then(None)`.
+
+        Durability "process": both happen before this returns. "power": the record is written at
+        once and `then` is called on the running event loop after the next group commit.
+        A failure reaches `then` as AuditUnavailable in the same way, or is raised where there is
+        no `then` and the write failed. Nothing of a refused record stays in the file, except of
+        one whose sync failed.
+        """
+        if self._durability == "process":
+            try:
+                self._write(record)
+            except AuditUnavailable as error:
+                if then is None:
+                    raise
+                then(error)
+                return
+            if then is not None:
+                then(None)
+        else:
+            self._append_synced(record, then)
+
+    def close(self) -> None:
+        """Write the closing record if that is possible and let go of the file.
+
+        With durability "power" this blocks until everything is synced; continuations that wait
+        for it are called when the loop runs again. Closing twice is fine.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() != self._pid:
+            if self._file is not None:
+                os.close(self._file.descriptor)
+            return
+        if self._file is not None:
+            closing = Event(time=timestamp(), event="journal.closed")
+            try:
+                self._put([closing])
+            except AuditUnavailable as error:
+                self._failure = error
+            else:
+                if self._commit is not None:
+                    self._commit.submit(_waiting(None))
+            self._leave_file()
+
+    def _append_synced(self, record: Record, then: Then | None) -> None:
+        waiting = _waiting(then)
+        try:
+            self._write(record)
+        except AuditUnavailable as error:
+            if then is None:
+                raise
+            from gateway.audit.commit import deliver
+
+            deliver([waiting], error)
+            return
+        if self._commit is not None:
+            self._commit.submit(waiting)
+
+    def _write(self, record: Record) -> None:
+        if os.getpid() != self._pid:
+            raise AuditUnavailable("this process is not the journal's writer but a fork of it")
+        if self._closed:
+            raise AuditUnavailable("the journal is closed")
+        try:
+            self._ensure_file()
+            if self._lost or self._unsynced:
+                self._put([self._gap(), record])
+                self._lost = self._unsynced = 0
+            else:
+                self._put([record])
+        except AuditUnavailable as error:
+            self._lost += 1
+            self._failure = error
+            raise
+        self._failure = None
+
+    def _put(self, records: list[Record]) -> None:
+        """Write `records` to the file, all or none. The chain moves on only when they are in."""
+        file = self._file
+        if file is None:
+            raise AuditUnavailable("the journal has no file")
+        seq, prev, data = file.seq, file.prev, b""
+        for record in records:
+            seq += 1
+            line = encode_record(stamped(record, writer=file.writer, seq=seq, prev=prev))
+            prev = sha256(line).hexdigest()
+            data += line + b"\n"
+        try:
+            written = os.write(file.descriptor, data)
+        except OSError as error:
+            self._take_back(file)
+            raise _unavailable(error) from error
+        if written != len(data):
+            self._take_back(file)
+            raise AuditUnavailable("the journal cannot be written: no space left for a record")
+        file.size_bytes += written
+        file.seq, file.prev = seq, prev
+
+    def _take_back(self, file: "_File") -> None:
+        """Remove what a failed write may have left of a line; leave the file if that fails too."""
+        try:
+            os.ftruncate(file.descriptor, file.size_bytes)
+        except OSError:
+            self._leave_file()
+
+    def _ensure_file(self) -> None:
+        if self._commit is not None and self._commit.failure is not None:
+            self._leave_file()
+        if self._file is not None:
+            return
+        predecessor = self._predecessor
+        try:
+            self._file = _File.create(self._directory, self._pid)
+        except OSError as error:
+            raise _unavailable(error) from error
+        path = self._directory / f"{self._file.writer}.jsonl"
+        try:
+            self._put([self._opening()])
+            if self._durability == "power":
+                self._start_commit(self._file.descriptor)
+        except (AuditUnavailable, OSError) as error:
+            # Nothing was promised on this file yet: remove it, or a full disk fills up with them.
+            self._leave_file()
+            self._predecessor = predecessor
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise _unavailable(error) from error
+            raise
+
+    def _start_commit(self, descriptor: int) -> None:
+        """Have the new file itself on the disk, and from then on its records, group by group."""
+        from gateway.audit.commit import GroupCommit, sync_data
+
+        sync = self._sync or sync_data
+        sync(descriptor)
+        _sync_directory(self._directory)
+        _sync_directory(self._directory.parent)
+        self._commit = GroupCommit(descriptor, sync)
+
+    def _leave_file(self) -> None:
+        if self._commit is not None:
+            self._commit.close()
+            self._unsynced += self._commit.unsynced
+            self._commit = None
+        if self._file is not None:
+            self._predecessor = self._file.writer
+            with suppress(OSError):  # what it could tell is known: this file is not used again
+                os.close(self._file.descriptor)
+            self._file = None
+
+    def _opening(self) -> Event:
+        data: dict[str, Scalar] = {"pid": self._pid, "durability": self._durability}
+        if self._version:
+            data["version"] = self._version
+        if self._predecessor:
+            data["predecessor"] = self._predecessor
+        return Event(time=timestamp(), event="journal.opened", data=data)
+
+    def _gap(self) -> Event:
+        data: dict[str, Scalar] = {"lost": self._lost, "unsynced": self._unsynced}
+        return Event(time=timestamp(), event="journal.gap", data=data)
+
+
+class _File:
+    """A journal's file and where its chain stands."""
+
+    __slots__ = ("descriptor", "prev", "seq", "size_bytes", "writer")
+
+    def __init__(self, descriptor: int, writer: str) -> None:
+        self.descriptor = descriptor
+        self.writer = writer
+        self.size_bytes = 0
+        self.seq = 0
+        self.prev = NO_RECORD
+
+    @classmethod
+    def create(cls, directory: Path, pid: int) -> "_File":
+        """A new file that no other process has: O_EXCL, and a name that is not used twice."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        writer = f"{stamp}-{pid}-{os.urandom(4).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        return cls(os.open(directory / f"{writer}.jsonl", flags, 0o600), writer)
+
+
+def _waiting(then: Then | None) -> "Waiting":
+    from gateway.audit.commit import Waiting  # asyncio: for durability "power" only
+
+    return Waiting(then)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unavailable(error: OSError) -> AuditUnavailable:
+    return AuditUnavailable(f"the journal cannot be written: {error.strerror}")

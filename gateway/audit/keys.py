@@ -1,0 +1,89 @@
+"""Keyed digests of arguments and results: a plain hash of a short secret is the secret."""
+
+import hmac
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from gateway.audit.files import key_file
+from gateway.errors import UserError
+
+KEY_SIZE_BYTES: Final = 32
+DIGEST_HEX_CHARS: Final = 32  # 128 bit
+
+
+class Digester:
+    """HMAC-SHA256 under the key of one audit directory, cut to 128 bit."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def open(cls, directory: Path) -> "Digester":
+        """The digester of the audit directory `directory`, which exists.
+
+        The first process of many makes the key. Raises UserError when the key cannot be made or
+        read, has the wrong size, or is not the owner's alone.
+        """
+        path = key_file(directory)
+        try:
+            if not path.exists():
+                _make_key(path)
+            return cls(_read_key(path))
+        except OSError as error:
+            raise UserError(
+                f"cannot use the key of the audit log: {error.strerror}; "
+                "its directory must be yours and on a file system with hard links",
+                path=str(path),
+            ) from error
+
+    def digest(self, data: bytes) -> str:
+        """The digest of `data`, 32 hex characters."""
+        return hmac.digest(self._key, data, "sha256").hex()[:DIGEST_HEX_CHARS]
+
+
+def _make_key(path: Path) -> None:
+    """Put a new key at `path` unless another process does so first.
+
+    It is written beside and linked into place, so that nobody ever reads half a key.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(KEY_SIZE_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            path.hardlink_to(beside)
+        except FileExistsError:
+            return
+    finally:
+        beside.unlink()
+
+
+def _read_key(path: Path) -> bytes:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        key = file.read(KEY_SIZE_BYTES + 1)
+    if os.name == "posix":
+        if status.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
+            raise UserError(
+                "the key of the audit log belongs to another user; use an audit directory of "
+                "your own",
+                path=str(path),
+            )
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise UserError(
+                "other users can read the key of the audit log; run `chmod 600` on it, or delete "
+                "it for a new one (older digests can then no longer be compared with newer ones)",
+                path=str(path),
+            )
+    if len(key) != KEY_SIZE_BYTES:
+        raise UserError(
+            f"the key of the audit log is not {KEY_SIZE_BYTES} bytes long; delete it for a new one "
+            "(older digests can then no longer be compared with newer ones)",
+            path=str(path),
+        )
+    return key

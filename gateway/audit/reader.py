@@ -1,0 +1,190 @@
+"""Reads journals: one, all of them merged by time, or what is being added to them.
+
+What is not a record is reported, never raised and never taken for one: the torn last line of a
+killed writer, and lines that somebody or a failing disk has changed.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from gateway.audit.files import journal_directory
+from gateway.audit.records import INTEGER_LIMIT
+
+MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+
+_Int: TypeAlias = Annotated[int, msgspec.Meta(ge=-INTEGER_LIMIT, le=INTEGER_LIMIT)]
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a record that are searched and shown, of any kind; the rest is in its line.
+
+    Looser than the records themselves, so that those of other versions can be read as well.
+    """
+
+    kind: str
+    time: str
+    writer: str
+    seq: _Int
+    call: str | None = None
+    session: str | None = None
+    agent: str | None = None
+    upstream: str | None = None
+    tool: str | None = None
+    name: str | None = None
+    method: str | None = None
+    decision: str | None = None
+    rule: str | None = None
+    reason: str | None = None
+    status: str | None = None
+    duration_us: _Int | None = None
+    event: str | None = None
+
+
+class Entry(NamedTuple):
+    """One record where it stands: its line (without line end) is the evidence."""
+
+    journal: str  # the file's name without its suffix
+    offset: int
+    line: bytes
+    row: Row
+
+
+class Problem(NamedTuple):
+    """Bytes of a journal that are no record, and why."""
+
+    journal: str
+    offset: int
+    size_bytes: int
+    reason: str
+
+
+Report: TypeAlias = Callable[[Problem], None]
+
+UNFINISHED: Final = "unfinished last line"
+NOT_A_RECORD: Final = "not a record"
+
+
+def journal_files(directory: Path) -> dict[str, Path]:
+    """The journals of the audit directory `directory` by their names, the oldest first."""
+    try:
+        with os.scandir(journal_directory(directory)) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.endswith(".jsonl")
+                and entry.name.isascii()
+                and entry.is_file(follow_symlinks=False)
+            )
+    except FileNotFoundError:
+        return {}
+    return {name.removesuffix(".jsonl"): journal_directory(directory) / name for name in names}
+
+
+def read_journal(path: Path, report: Report, offset: int = 0) -> Iterator[Entry]:
+    """The records of the journal `path` from the byte `offset` on, where a line begins.
+
+    Raises OSError when the file cannot be read.
+    """
+    journal = path.stem
+    with path.open("rb") as file:
+        file.seek(offset)
+        while line := file.readline(MAX_LINE_BYTES):
+            size_bytes = len(line)
+            whole = line.endswith(b"\n")
+            while not whole and (more := file.readline(MAX_LINE_BYTES)):
+                size_bytes += len(more)
+                whole = more.endswith(b"\n")
+            row = _row(line) if whole and size_bytes == len(line) else None
+            if row is not None:
+                yield Entry(journal, offset, line[:-1], row)
+            else:
+                reason = NOT_A_RECORD if whole else UNFINISHED
+                report(Problem(journal, offset, size_bytes, reason))
+            offset += size_bytes
+
+
+def read_journals(directory: Path, report: Report) -> Iterator[Entry]:
+    """The records of all journals of `directory` merged by time.
+
+    Within one journal their order stays as it is, also where its clock was set back. Only journals
+    that overlap in time are open together: a directory can hold thousands.
+    """
+    heap: list[tuple[str, int, Entry, Iterator[Entry]]] = []
+    for number, path in enumerate(journal_files(directory).values()):
+        first = next(read_journal(path, _ignore), None)
+        records = read_journal(path, report)
+        if first is None:
+            for _ in records:  # there is none: only its problems are of interest
+                pass
+        else:
+            heap.append((first.row.time, -number - 1, first, records))
+    heapify(heap)
+    while heap:
+        _, number, entry, records = heappop(heap)
+        if number < 0:  # not open yet
+            entry = next(records)
+            number = -number - 1
+        yield entry
+        following = next(records, None)
+        if following is not None:
+            heappush(heap, (following.row.time, number, following, records))
+
+
+def follow(
+    directory: Path, positions: Mapping[str, int], report: Report, interval_s: float = 0.2
+) -> Iterator[list[Entry]]:
+    """What is added to the journals from `positions` (byte offsets by journal) on, without end.
+
+    Yields one batch in order of time every `interval_s`, also when it is empty. Journals without
+    a position are new and read from their beginning. A line that is still being written waits.
+    """
+    reached = dict(positions)
+    while True:
+        batch: list[Entry] = []
+        for journal, path in journal_files(directory).items():
+            offset = reached.get(journal, 0)
+            try:
+                if path.stat().st_size <= offset:
+                    continue
+                entries, reached[journal] = _read_whole_lines(path, offset, report)
+            except FileNotFoundError:
+                continue
+            batch += entries
+        batch.sort(key=lambda entry: entry.row.time)
+        yield batch
+        time.sleep(interval_s)
+
+
+def _read_whole_lines(path: Path, offset: int, report: Report) -> tuple[list[Entry], int]:
+    """The records after `offset` and where the last whole line ends."""
+    end = offset
+    problems: list[Problem] = []
+    entries = list(read_journal(path, problems.append, offset))
+    if entries:
+        end = entries[-1].offset + len(entries[-1].line) + 1
+    for problem in problems:
+        if problem.reason != UNFINISHED:
+            report(problem)
+            end = max(end, problem.offset + problem.size_bytes)
+    return entries, end
+
+
+def _ignore(_: Problem) -> None:
+    pass
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        row = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if row.call is None and row.kind in ("decision", "outcome") else row
+
+
+_decode = msgspec.json.Decoder(Row).decode

@@ -1,0 +1,228 @@
+"""The records of the audit log and the one line of canonical JSON that each becomes.
+
+A line is RFC 8785 JSON: keys sorted, no white space, UTF-8. The subset has no floats, integers
+within +-(2**53 - 1) and ASCII keys only, so that any verifier can rebuild a line from its values.
+Text from outside is only ever a value, never a key.
+
+`v`, `writer`, `seq` and `prev` are stamped by the journal; leave them alone.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from operator import attrgetter
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+RECORD_VERSION: Final = 1
+NO_RECORD: Final = "0" * 64
+"""`prev` of a journal's first record."""
+
+TEXT_CHARS: Final = 1024
+"""The longest text that a record holds as it is; `capped` says what becomes of longer ones."""
+INTEGER_LIMIT: Final = 2**53 - 1
+
+Transport: TypeAlias = Literal["stdio", "http"]
+Identified: TypeAlias = Literal["process", "token", "hook", "default", "none"]
+Effect: TypeAlias = Literal["allow", "ask", "deny"]
+Status: TypeAlias = Literal[
+    "ok", "tool_error", "error", "cancelled", "upstream_lost", "timeout", "unanswered"
+]
+Scalar: TypeAlias = str | int | bool | None
+
+
+class ClientInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the client says about itself; never evidence of who it is."""
+
+    name: str
+    version: str | None = None
+
+
+class Stamped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """What every record has: when, and its place in its writer's chain."""
+
+    time: str  # see timestamp()
+    v: int = 0
+    writer: str = ""  # the journal's file name without its suffix
+    seq: int = 0  # from 1, without holes
+    prev: str = ""  # SHA-256 of the line before, hex
+
+
+class Decision(Stamped, frozen=True, kw_only=True, tag="decision"):
+    """What was asked for and what was decided, committed before it is acted on.
+
+    Fields that are None and have a default are absent from the line; `agent`, `tool`, `rule` and
+    `reason` are always there.
+    """
+
+    call: str  # see new_call_id()
+    session: str
+    transport: Transport
+    agent: str | None
+    identified: Identified
+    method: str
+    action: str  # the kind of action: tool, resource, prompt, ...
+    tool: str | None  # tool id, for tools only
+    decision: Effect
+    rule: str | None
+    reason: str | None
+    upstream: str | None = None
+    name: str | None = None  # the target as the client wrote it
+    arguments: dict[str, object] | None = None  # from summarise_arguments()
+    client: ClientInfo | None = None
+    protocol: str | None = None
+    file: str | None = None  # where the rule stands
+    line: int | None = None
+    snapshot: str | None = None  # digest of the policy, agents and pins decided on
+    definition: str | None = None  # digest of the tool's definition
+    trace: str | None = None
+
+
+class Outcome(Stamped, frozen=True, kw_only=True, tag="outcome"):
+    """How an allowed call ended; joined to its decision by `call`."""
+
+    call: str
+    status: Status
+    duration_us: int
+    error_code: int | None = None  # of a JSON-RPC error, clamped to +-INTEGER_LIMIT
+    result_size_bytes: int | None = None
+    result_digest: str | None = None  # from Digester.digest()
+
+
+class Event(Stamped, frozen=True, kw_only=True, tag="event"):
+    """Anything else worth keeping: session.opened, listing, upstream.exited, journal.gap, ...
+
+    `data` is flat; its keys are our own ASCII words, never text from outside.
+    """
+
+    event: str
+    session: str | None = None
+    agent: str | None = None
+    upstream: str | None = None
+    data: dict[str, Scalar] | None = None
+
+
+Record: TypeAlias = Decision | Outcome | Event
+
+
+def timestamp() -> str:
+    """Now, as RFC 3339 UTC with microseconds; of one width, so that order of text is of time."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def new_call_id() -> str:
+    """A UUIDv7: milliseconds, then 12 bits of their fraction, then 62 random bits.
+
+    Ids sort by time; the random bits keep those of many gateways apart.
+    """
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction = (nanoseconds << 12) // 1_000_000
+    random = int.from_bytes(os.urandom(8), "big") & (2**62 - 1)
+    digits = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def stamped(record: Record, *, writer: str, seq: int, prev: str) -> Record:
+    """`record` in its place in the chain of `writer`."""
+    return msgspec.structs.replace(record, v=RECORD_VERSION, writer=writer, seq=seq, prev=prev)
+
+
+def encode_record(record: Record) -> bytes:
+    """The canonical line of `record`, without its line end.
+
+    Over-long texts are capped, lone surrogates (bytes of a file name that are not UTF-8) are
+    written as `\\udcXX`. Raises TypeError or ValueError for an event's `data` outside the subset.
+    """
+    if isinstance(record, Event):
+        if record.data:
+            record = msgspec.structs.replace(record, data=_checked_data(record.data))
+    elif isinstance(record, Outcome) and record.error_code is not None:
+        record = msgspec.structs.replace(record, error_code=_clamped(record.error_code))
+    try:
+        line = _encode(record)
+    except UnicodeEncodeError:
+        record = _without_surrogates(record)
+        line = _encode(record)
+    if len(line) > TEXT_CHARS:  # else no text in it can be longer than that
+        short = _with_texts_capped(record)
+        if short is not record:
+            line = _encode(short)
+    return line
+
+
+def capped(text: str, limit: int = TEXT_CHARS) -> str:
+    """`text`, or its first `limit` characters, how many there were and a SHA-256 of them all.
+
+    A text in a record that is longer than the limit was capped: nothing else can be. The digest is
+    plain because the text itself would stand there if it were shorter.
+    """
+    if len(text) <= limit:
+        return text
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[:limit]}... [{len(text)} characters, SHA-256 {digest}]"
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+_TEXT_FIELDS: Final[dict[type[Record], tuple[str, ...]]] = {
+    Decision: (
+        *("call", "session", "protocol", "trace", "agent", "upstream", "method", "action", "tool"),
+        *("name", "rule", "file", "reason", "snapshot", "definition"),
+    ),
+    Outcome: ("call", "result_digest"),
+    Event: ("event", "session", "agent", "upstream"),
+}
+_texts: Final[dict[type[Record], Callable[[Record], Sequence[str | None]]]] = {
+    kind: attrgetter(*fields) for kind, fields in _TEXT_FIELDS.items()
+}
+
+
+def _with_texts_capped(record: Record) -> Record:
+    kind = type(record)
+    changes: dict[str, object] = {
+        field: capped(text)
+        for field, text in zip(_TEXT_FIELDS[kind], _texts[kind](record), strict=True)
+        if text is not None and len(text) > TEXT_CHARS
+    }
+    client = record.client if isinstance(record, Decision) else None
+    if client is not None and len(client.name) + len(client.version or "") > TEXT_CHARS:
+        version = None if client.version is None else capped(client.version)
+        changes["client"] = ClientInfo(name=capped(client.name), version=version)
+    return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def _checked_data(data: dict[str, Scalar]) -> dict[str, Scalar]:
+    checked: dict[str, Scalar] = {}
+    for key, value in data.items():
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"not a key for an event's data: {key!r}")
+        if isinstance(value, str):
+            value = capped(_without_surrogates(value))
+        elif isinstance(value, int):
+            value = value if isinstance(value, bool) else _clamped(value)
+        elif value is not None:
+            raise TypeError(f"not a value for an event's data: {type(value).__name__}")
+        checked[key] = value
+    return checked
+
+
+def _clamped(number: int) -> int:
+    return max(-INTEGER_LIMIT, min(INTEGER_LIMIT, number))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        fields = value.__struct_fields__
+        changes = {field: _without_surrogates(getattr(value, field)) for field in fields}
+        return msgspec.structs.replace(value, **changes)
+    return value

@@ -1,0 +1,98 @@
+"""Printing for the command line: tables, JSON lines, and text that cannot fool the terminal.
+
+Names, descriptions and messages come from servers and files that nobody vouches for: everything
+printed here shows control, bidirectional and invisible characters as escapes.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+import click
+
+from gateway.errors import UserError
+
+# Printable by Unicode's book, and still invisible: joiners, fillers, blanks, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
+def escape(text: str) -> str:
+    """`text` on one line, with every character that does not show itself written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() and not _INVISIBLE.match(character)
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        if ord(character) < 0x80
+        else _numbered(ord(character))
+        for character in text
+    )
+
+
+def _numbered(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def print_line(text: str) -> None:
+    """Print one escaped line to stdout."""
+    click.echo(escape(text))
+
+
+def complain(error: UserError) -> None:
+    """Print an error to stderr, one `path:line: sentence` for each problem it holds."""
+    for problem in getattr(error, "problems", (error,)):
+        where = "" if problem.path is not None else "gateway: "
+        click.echo(where + escape(str(problem)), err=True)
+
+
+def print_json_line(value: object) -> None:
+    """Print `value` (builtins, structs, dataclasses) as one line of ASCII JSON to stdout."""
+    import msgspec  # not needed by the commands that never print JSON
+
+    line = json.dumps(msgspec.to_builtins(value), ensure_ascii=True, separators=(",", ":"))
+    click.echo(line.replace("\x7f", "\\u007f"))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their column names to stdout.
+
+    A terminal gets a table that folds to its width; a pipe gets plain aligned columns, one row a
+    line, never cut.
+    """
+    cells = [[escape(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(columns, cells, sys.stdout)
+    else:
+        _print_plain(columns, cells)
+
+
+def _print_rich(columns: Sequence[str], rows: list[list[str]], stream: TextIO) -> None:
+    # Imported here: rich costs more than most commands take.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, not str: square brackets in a name are no markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=stream).print(table)
+
+
+def _print_plain(columns: Sequence[str], rows: list[list[str]]) -> None:
+    lines = [list(columns), *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())

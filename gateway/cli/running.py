@@ -1,0 +1,55 @@
+"""What the commands that run a gateway share: the agent they serve, and the event loop."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+
+from gateway.config.load import Loaded
+from gateway.errors import UserError
+from gateway.identity.identity import Identity, of_process
+
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
+
+
+def require_agent(loaded: Loaded, agent: str | None) -> Identity:
+    """The identity that the command line or the configuration names; it must be a usable agent."""
+    identity = of_process(agent, loaded.settings.default_agent)
+    if identity.agent is None:
+        raise UserError(
+            "no agent is named; give --agent NAME, or set default_agent",
+            path=loaded.settings.path or None,
+        )
+    permissions = loaded.snapshot.agents.get(identity.agent)
+    if permissions is None:
+        known = ", ".join(loaded.snapshot.agents) or "none"
+        raise UserError(
+            f"there is no agent {identity.agent!r} in the agent files that are read; "
+            f"the defined ones are: {known}",
+            path=loaded.settings.path or None,
+        )
+    if permissions.refusal is not None:
+        refusal = permissions.refusal
+        raise UserError(
+            f"the agent {identity.agent!r} may use nothing: {refusal.text}",
+            path=refusal.file,
+            line=refusal.line,
+        )
+    return identity
+
+
+def run(main: Coroutine[object, object, int]) -> int:
+    """Run a command's coroutine on the fastest event loop there is."""
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def on_signals(stop: Callable[[str], None]) -> None:
+    """Call `stop` with a reason when somebody asks this process to end."""
+    loop = asyncio.get_running_loop()
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None:
+            loop.add_signal_handler(number, stop, f"signal {name}")

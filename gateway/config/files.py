@@ -1,0 +1,216 @@
+"""Finding and reading the files of a configuration: once each, as bytes, within bounds.
+
+Paths are shown relative to the configuration's directory where they lie under it, so that a digest
+and a record say the same on every machine.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from gateway.config.reading import read_regular
+from gateway.errors import UserError
+
+CONFIG_NAME = "gateway.yaml"
+CONFIG_VARIABLE = "MCP_TOOL_GATEWAY_CONFIG"
+CLIENT_CONFIG_NAME = ".mcp.json"
+AGENT_DIRECTORIES = (".claude/agents", ".github/agents")
+_WITHOUT_CONFIG = (CLIENT_CONFIG_NAME, *AGENT_DIRECTORIES)
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_AGENT_FILES = 2_000
+MAX_DIRECTORY_ENTRIES = 50_000
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a configuration lives: its directory, and its file or None where there is none."""
+
+    root: Path
+    config: Path | None
+
+    def shown(self, path: Path) -> str:
+        """`path` relative to the root where it lies under it."""
+        return (
+            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        )
+
+    def client_config(self) -> str | None:
+        """The client's own configuration beside this one, where it exists."""
+        exists = os.path.lexists(self.root / CLIENT_CONFIG_NAME)
+        return CLIENT_CONFIG_NAME if exists else None
+
+
+class SourceName(msgspec.Struct, frozen=True):
+    """A file or directory as the configuration names it, and the line on which it does."""
+
+    text: str
+    line: int
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """What else a configuration reads. `agents_from` None takes the usual directories."""
+
+    include: tuple[SourceName, ...] = ()
+    agents_from: tuple[SourceName, ...] | None = None
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """A file that was read; `path` as it is shown."""
+
+    path: str
+    data: bytes
+
+
+class SourceFiles(msgspec.Struct, frozen=True):
+    """Every file of a configuration, and what kept others from being read."""
+
+    includes: tuple[SourceFile, ...]
+    agents: tuple[SourceFile, ...]
+    problems: tuple[UserError, ...]
+
+
+def find(path: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Place:
+    """Find the configuration: `path`, else what the variable says, else upward from `cwd`.
+
+    Upward ends at the root of the repository; outside of one only `cwd` is looked at, because a
+    directory above may be anybody's. Raises UserError where there is nothing.
+    """
+    named = path if path is not None else environ.get(CONFIG_VARIABLE)
+    if named:
+        config = Path(os.path.normpath(cwd.absolute() / Path(named).expanduser()))
+        return Place(config.parent, config)
+    directories = _upward(Path(os.path.normpath(cwd.absolute())))
+    for directory in directories:
+        if os.path.lexists(directory / CONFIG_NAME):
+            return Place(directory, directory / CONFIG_NAME)
+    for directory in directories:
+        if any(
+            os.path.lexists(directory / name) for name in (CLIENT_CONFIG_NAME, *AGENT_DIRECTORIES)
+        ):
+            return Place(directory, None)
+    looked = str(directories[0])
+    if len(directories) > 1:
+        looked += f" and the directories above it up to {directories[-1]}"
+    raise UserError(
+        f"No configuration: looked in {looked} for {CONFIG_NAME}, {CLIENT_CONFIG_NAME}, "
+        f"{' and '.join(AGENT_DIRECTORIES)}; create one of them, or name a file with --config."
+    )
+
+
+def read_config(place: Place) -> SourceFile | None:
+    """Read the configuration's own file, None where it has none; raises UserError."""
+    if place.config is None:
+        return None
+    return SourceFile(place.shown(place.config), _read(place.config, place.shown(place.config)))
+
+
+def read_sources(place: Place, sources: Sources) -> SourceFiles:
+    """Read everything that a configuration names besides itself."""
+    reader = _Reader(place)
+    includes = [reader.include(name) for name in sources.include]
+    if sources.agents_from is None:
+        for usual in AGENT_DIRECTORIES:
+            if (place.root / usual).is_dir():
+                reader.agents(SourceName(usual, 0))
+    else:
+        for name in sources.agents_from:
+            reader.agents(name)
+    return SourceFiles(
+        tuple(file for file in includes if file is not None),
+        tuple(reader.agent_files.values()),
+        tuple(reader.problems),
+    )
+
+
+def digest_of(files: Iterable[SourceFile]) -> str:
+    """SHA-256 over paths and contents, in hex; the order of `files` does not matter."""
+    whole = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path):
+        path = file.path.encode(errors="surrogateescape")
+        whole.update(b"%d:%s%d:" % (len(path), path, len(file.data)))
+        whole.update(file.data)
+    return whole.hexdigest()
+
+
+class _Reader:
+    """Reads the named files and collects what goes wrong, so that all of it is told at once."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.agent_files: dict[str, SourceFile] = {}
+        self.problems: list[UserError] = []
+        self.entries = 0
+
+    def include(self, name: SourceName) -> SourceFile | None:
+        path = self.locate(name)
+        try:
+            return SourceFile(self.place.shown(path), _read(path, self.place.shown(path)))
+        except UserError as error:
+            self.blame(name, error)
+            return None
+
+    def agents(self, name: SourceName) -> None:
+        top = self.locate(name)
+        try:
+            if top.is_dir():
+                for path in self.markdown_under(top):
+                    self.agent_file(path)
+            else:
+                self.agent_file(top)
+        except UserError as error:
+            self.blame(name, error)
+
+    def agent_file(self, path: Path) -> None:
+        shown = self.place.shown(path)
+        if shown in self.agent_files:
+            return
+        if len(self.agent_files) == MAX_AGENT_FILES:
+            raise UserError(f"There are more than {MAX_AGENT_FILES} agent files; name fewer.")
+        self.agent_files[shown] = SourceFile(shown, _read(path, shown))
+
+    def markdown_under(self, top: Path) -> list[Path]:
+        found = []
+        # Links to directories are not followed: they may lead in a circle.
+        for directory, inner, names in os.walk(top, onerror=_unreadable):
+            self.entries += len(inner) + len(names)
+            if self.entries > MAX_DIRECTORY_ENTRIES:
+                raise UserError(
+                    f"The agent directories hold more than {MAX_DIRECTORY_ENTRIES} entries; "
+                    "name the directory with the agent files itself."
+                )
+            found += [Path(directory, name) for name in names if name.endswith(".md")]
+        return sorted(found)
+
+    def locate(self, name: SourceName) -> Path:
+        return Path(os.path.normpath(self.place.root / os.path.expanduser(name.text)))  # noqa: PTH111
+
+    def blame(self, name: SourceName, error: UserError) -> None:
+        """Keep a problem, at the line that names the file where there is one."""
+        if self.place.config is not None and name.line:
+            error = UserError(str(error), path=self.place.shown(self.place.config), line=name.line)
+        self.problems.append(error)
+
+
+def _upward(directory: Path) -> Sequence[Path]:
+    candidates = [directory, *directory.parents]
+    for position, candidate in enumerate(candidates):
+        if os.path.lexists(candidate / ".git"):
+            return candidates[: position + 1]
+    return candidates[:1]
+
+
+def _read(path: Path, shown: str) -> bytes:
+    try:
+        data, _ = read_regular(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise UserError(f"Cannot be read: {error.strerror}.", path=shown) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UserError(f"The file is larger than {MAX_FILE_BYTES} bytes.", path=shown)
+    return data
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"Cannot be read: {error.strerror}.", path=str(error.filename)) from None

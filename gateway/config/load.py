@@ -1,0 +1,169 @@
+"""Loads a configuration as one unit: everything read and valid, or a UserError."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from gateway.agents import AgentDefinition, Finding, read_definitions
+from gateway.config import compiled
+from gateway.config.compiled import Compiled
+from gateway.config.files import (
+    CLIENT_CONFIG_NAME,
+    CONFIG_NAME,
+    Place,
+    SourceFile,
+    digest_of,
+    find,
+    read_config,
+    read_sources,
+)
+from gateway.config.problems import ConfigurationError
+from gateway.config.settings import Settings
+from gateway.errors import UserError
+from gateway.policy.compile import compile_snapshot, resolution_findings
+from gateway.policy.snapshot import Snapshot, UpstreamTraits
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration in force.
+
+    `findings` holds everything that is worth a person's attention: of the configuration, of the
+    agent files (as in each definition's own `findings`), and of both together. `notes` says in
+    plain words what was found where. `cached`: nothing had changed since an earlier start.
+    """
+
+    settings: Settings
+    snapshot: Snapshot
+    definitions: tuple[AgentDefinition, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    digest: str
+    cached: bool
+
+
+def load(path: Path | None, *, cwd: Path) -> Loaded:
+    """Load the configuration `path`, or the one that holds for `cwd`.
+
+    Without `path`: the file that the variable MCP_TOOL_GATEWAY_CONFIG names, else gateway.yaml in
+    `cwd` or above it in the repository, else the project's `.mcp.json` and agent files. Raises
+    UserError, a ConfigurationError where several mistakes can be told at once. Paths in errors
+    start from `cwd`.
+    """
+    environ = os.environ
+    place = find(path, cwd=cwd, environ=environ)
+    try:
+        return _load(place, environ)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            [_seen_from(cwd, place, each) for each in error.problems]
+        ) from None
+    except UserError as error:
+        raise _seen_from(cwd, place, error) from None
+
+
+def _load(place: Place, environ: Mapping[str, str]) -> Loaded:
+    config = read_config(place)
+    result = _recalled(place, config, environ)
+    cached = result is not None
+    if result is None:
+        result = _compiled(place, config)
+        if not any(finding.code == "plain-secret" for finding in result.findings):
+            compiled.keep(place, result, environ)
+    settings = result.settings
+    snapshot = compile_snapshot(
+        result.definitions,
+        settings.agents,
+        {
+            name: UpstreamTraits(passthrough_unknown=entry.passthrough_unknown)
+            for name, entry in settings.upstreams.items()
+        },
+        settings.digest,
+    )
+    return Loaded(
+        settings=settings,
+        snapshot=snapshot,
+        definitions=result.definitions,
+        findings=result.findings,
+        notes=_notes(place, settings, result.definitions),
+        digest=settings.digest,
+        cached=cached,
+    )
+
+
+def _recalled(
+    place: Place, config: SourceFile | None, environ: Mapping[str, str]
+) -> Compiled | None:
+    """What an earlier start kept, where every file is what it was then."""
+    kept = compiled.recall(place, environ)
+    if kept is None or kept.config_digest != _config_digest(config):
+        return None
+    sources = read_sources(place, kept.sources)
+    files = _all(config, sources.includes, sources.agents)
+    if sources.problems or digest_of(files) != kept.settings.digest:
+        return None
+    return kept
+
+
+def _compiled(place: Place, config: SourceFile | None) -> Compiled:
+    # Imported here: it brings pydantic, and yaml.
+    from gateway.config.build import Builder
+
+    builder = Builder(place, config)
+    sources = read_sources(place, builder.sources)
+    digest = digest_of(_all(config, sources.includes, sources.agents))
+    definitions = read_definitions((file.path, file.data) for file in sources.agents)
+    settings, findings = builder.build(sources.includes, definitions, sources.problems, digest)
+    everything = [
+        *findings,
+        *(finding for definition in definitions for finding in definition.findings),
+        *resolution_findings(definitions, settings.upstreams),
+    ]
+    return Compiled(
+        program=compiled.program_digest() or "",
+        config_digest=_config_digest(config),
+        sources=builder.sources,
+        settings=settings,
+        definitions=definitions,
+        findings=tuple(sorted(everything, key=lambda finding: (finding.path, finding.line))),
+    )
+
+
+def _all(
+    config: SourceFile | None, includes: Sequence[SourceFile], agents: Sequence[SourceFile]
+) -> list[SourceFile]:
+    return [*(() if config is None else (config,)), *includes, *agents]
+
+
+def _config_digest(config: SourceFile | None) -> str:
+    return "" if config is None else hashlib.sha256(config.data).hexdigest()
+
+
+def _notes(
+    place: Place, settings: Settings, definitions: Sequence[AgentDefinition]
+) -> tuple[str, ...]:
+    upstreams, agents = len(settings.upstreams), len(definitions)
+    if place.config is not None:
+        origin = f"Configuration: {place.config}"
+    else:
+        origin = f"No {CONFIG_NAME}; taking what the project has in {place.root}"
+        if place.client_config() is None:
+            origin += f" (no {CLIENT_CONFIG_NAME}, so no upstreams)"
+    directories = sorted({str(Path(definition.path).parent) for definition in definitions})
+    return (
+        f"{origin}.",
+        f"Upstreams: {upstreams}" + (f" ({', '.join(settings.upstreams)})." if upstreams else "."),
+        f"Agent files: {agents}" + (f" (in {', '.join(directories)})." if agents else "."),
+    )
+
+
+def _seen_from(cwd: Path, place: Place, error: UserError) -> UserError:
+    """The same error with its path as a person in `cwd` would write it."""
+    if error.path is None:
+        return error
+    whole = os.path.normpath(place.root / error.path)
+    relative = os.path.relpath(whole, cwd.absolute())
+    shown = whole if relative.startswith("..") else relative
+    return type(error)(error.message, path=shown, line=error.line)

@@ -1,0 +1,105 @@
+"""The configuration as it is used at run time, and as it is kept between runs.
+
+References to secrets (`${VAR}` and the like) stand here as they were written: see
+`gateway.config.references`. Paths of files are relative to `Settings.root` where they lie under it.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from gateway.policy.snapshot import OperatorEntry
+
+ArgumentLevel = Literal["none", "shape", "full"]
+Durability = Literal["process", "power"]
+
+MIB = 1024 * 1024
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What every upstream has. `path` and `line` say where its entry stands.
+
+    `shared`: one connection serves all client sessions. `passthrough_unknown`: methods that the
+    gateway does not know pass in both directions. `call_timeout_s` None waits without limit.
+    """
+
+    name: str
+    path: str
+    line: int
+    shared: bool = False
+    passthrough_unknown: bool = False
+    start_timeout_s: float = 20.0
+    call_timeout_s: float | None = None
+    max_result_bytes: int = 64 * MIB
+
+
+class StdioEntry(_Entry, frozen=True, kw_only=True, tag="stdio"):
+    """An upstream that is a process. `cwd` None is the configuration's own directory.
+
+    `inherit_env` names variables that the process gets from the gateway's environment besides the
+    harmless ones.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    inherit_env: tuple[str, ...] = ()
+    cwd: str | None = None
+
+
+class HttpEntry(_Entry, frozen=True, kw_only=True, tag="http"):
+    """An upstream that is reached by streamable HTTP."""
+
+    url: str
+    headers: Mapping[str, str] = {}
+
+
+UpstreamEntry = StdioEntry | HttpEntry
+
+
+class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how much is recorded.
+
+    `directory` None is the user's own state directory; `durability` None lets the command choose.
+    `arguments_for` overrides the level `arguments` for single tool ids.
+    """
+
+    directory: str | None = None
+    durability: Durability | None = None
+    arguments: ArgumentLevel = "shape"
+    arguments_for: Mapping[str, ArgumentLevel] = {}
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where `gateway serve` listens, and which Host and Origin headers it takes besides its own."""
+
+    host: str = "127.0.0.1"
+    port: int = 8750
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what a client or an upstream may send."""
+
+    max_message_bytes: int = 16 * MIB
+    max_tools: int = 50_000
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration, valid as a whole.
+
+    `root` is the absolute directory that relative paths start from; `path` is the configuration's
+    own file, "" where there is none. `digest` is the SHA-256 over every file that was read, in hex.
+    """
+
+    root: str
+    path: str
+    digest: str
+    upstreams: Mapping[str, UpstreamEntry] = {}
+    agents: Mapping[str, OperatorEntry] = {}
+    default_agent: str | None = None
+    audit: AuditSettings = AuditSettings()
+    http: HttpSettings = HttpSettings()
+    limits: LimitSettings = LimitSettings()

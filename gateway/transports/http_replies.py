@@ -1,0 +1,184 @@
+"""The ways back to an HTTP client: the answer to a POST, the GET stream, what waits for either."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+_HELD_MESSAGES = 1_000
+_FULL_BYTES = 4 * 1024 * 1024
+_DRAINED_BYTES = 1024 * 1024
+
+
+class MessageQueue:
+    """Messages on their way into one response.
+
+    `full` and `drained` are called when a slow client lets more than a few megabytes pile up, and
+    when it has caught up.
+    """
+
+    def __init__(self, full: Callable[[], None], drained: Callable[[], None]) -> None:
+        self._frames: deque[bytes] = deque()
+        self._size_bytes = 0
+        self._is_full = False
+        self._full = full
+        self._drained = drained
+        self._ended = False
+        self._wake = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended
+
+    def put(self, frame: bytes) -> None:
+        """Add a message."""
+        self._frames.append(frame)
+        self._size_bytes += len(frame)
+        if self._size_bytes > _FULL_BYTES and not self._is_full:
+            self._is_full = True
+            self._full()
+        self._wake.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._wake.set()
+
+    def take(self) -> bytes | None:
+        """The next message, None where there is none now."""
+        if not self._frames:
+            return None
+        frame = self._frames.popleft()
+        self._size_bytes -= len(frame)
+        if self._is_full and self._size_bytes < _DRAINED_BYTES:
+            self._is_full = False
+            self._drained()
+        return frame
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a message or the end; False when neither came in time."""
+        if self._frames or self._ended:
+            return True
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """The response is over: what is left is dropped."""
+        self.end()
+        self._frames.clear()
+        self._size_bytes = 0
+        if self._is_full:
+            self._is_full = False
+            self._drained()
+
+
+class PostReply:
+    """The answer to one POST. Is a Reply.
+
+    It is a plain JSON body as long as nothing but answers comes; the first message of another kind
+    turns it into an event stream.
+    """
+
+    def __init__(self, queue: MessageQueue) -> None:
+        self.queue = queue
+        self.expected = 0
+        self.answers = 0
+        self.rejected = False
+        self.streamed = False
+
+    def expect(self) -> None:
+        """One more message will be answered."""
+        self.expected += 1
+
+    def answer(self, frame: bytes) -> None:
+        """Answer one of them."""
+        self.answers += 1
+        self.queue.put(frame)
+        self._settle()
+
+    def reject(self, frame: bytes) -> None:
+        """Answer what was no acceptable message."""
+        self.rejected = True
+        self.answer(frame)
+
+    def withdraw(self) -> None:
+        """One of them will not be answered."""
+        self._settle()
+
+    def send(self, frame: bytes) -> None:
+        """Send what belongs to these requests before their answers."""
+        self.streamed = True
+        self.queue.put(frame)
+
+    def _settle(self) -> None:
+        self.expected -= 1
+        if self.expected == 0:
+            self.queue.end()
+
+
+class HttpOutlet:
+    """The way to an HTTP client for what answers none of its requests. Is an Outlet.
+
+    That is its GET stream; without one a POST under way, else it waits for either.
+    """
+
+    def __init__(self) -> None:
+        self._stream: MessageQueue | None = None
+        self._replies: dict[PostReply, None] = {}
+        self._held: deque[bytes] = deque(maxlen=_HELD_MESSAGES)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the client is connected at this moment."""
+        return self._stream is not None or bool(self._replies)
+
+    def attach_stream(self, queue: MessageQueue) -> None:
+        """The client has opened its GET stream; an older one ends."""
+        if self._stream is not None:
+            self._stream.end()
+        self._stream = queue
+        while self._held:
+            queue.put(self._held.popleft())
+
+    def detach_stream(self, queue: MessageQueue) -> None:
+        """A GET stream is over."""
+        if self._stream is queue:
+            self._stream = None
+
+    def attach_reply(self, reply: PostReply) -> None:
+        """A POST waits for its answer in an event stream, if need be."""
+        self._replies[reply] = None
+        if self._stream is None:
+            while self._held:
+                reply.send(self._held.popleft())
+
+    def detach_reply(self, reply: PostReply) -> None:
+        """A POST is answered."""
+        self._replies.pop(reply, None)
+
+    def send(self, frame: bytes) -> None:
+        """Send one message by the best way there is."""
+        if self._stream is not None:
+            self._stream.put(frame)
+        elif self._replies:
+            next(reversed(self._replies)).send(frame)
+        else:
+            self._held.append(frame)
+
+    def pause_reading(self) -> None:
+        """A client over HTTP is held up by its own connections."""
+
+    def resume_reading(self) -> None:
+        """A client over HTTP is held up by its own connections."""
+
+    def end(self) -> None:
+        """The session is over: end the streams that are open."""
+        if self._stream is not None:
+            self._stream.end()
+        for reply in tuple(self._replies):
+            reply.queue.end()

@@ -1,0 +1,348 @@
+"""The client side over streamable HTTP, as an ASGI application."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.transports.client import ClientHandler, Outlet
+from gateway.transports.http_replies import HttpOutlet, MessageQueue, PostReply
+from gateway.wire import frames, sse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+KEEP_ALIVE_S = 15.0
+"""How long a response may be silent before a comment shows that it lives."""
+IDLE_S = 1800.0
+"""How long a session without any open request is kept."""
+MAX_SESSIONS = 10_000
+_SWEEP_S = 30.0
+_CLOSE_GRACE_S = 2.0
+
+_JSON = b"application/json"
+_EVENTS = b"text/event-stream"
+
+
+class Service(Protocol):
+    """What the application serves."""
+
+    def open_session(self, path: str, outlet: Outlet) -> ClientHandler | None:
+        """A new session on an endpoint; None where there is no such endpoint."""
+
+    def problem(self) -> str | None:
+        """Why calls cannot be served at the moment, or None."""
+
+
+class HttpLimits(msgspec.Struct, frozen=True):
+    """`hosts` are the accepted host names (lower case, no port); `origins` accepted besides the
+    server's own; `revisions` the accepted values of MCP-Protocol-Version."""
+
+    max_message_bytes: int
+    hosts: frozenset[str]
+    origins: frozenset[str]
+    revisions: frozenset[str]
+
+
+class _Session(msgspec.Struct):
+    handler: ClientHandler
+    outlet: HttpOutlet
+    path: str
+    last_used_s: float
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class HttpServer:
+    """The ASGI application: endpoints of the service, `/healthz` and `/readyz`."""
+
+    def __init__(self, service: Service, limits: HttpLimits) -> None:
+        self._service = service
+        self._limits = limits
+        self._sessions: dict[str, _Session] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        headers = _headers(scope["headers"])
+        try:
+            self._check_source(headers)
+            await self._route(scope, headers, receive, send)
+        except _Refused as refused:
+            await _respond_error(send, refused.status, refused.message)
+
+    async def close(self) -> None:
+        """End every session."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for identifier in tuple(self._sessions):
+            self._end(identifier, "the gateway is stopping")
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _route(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        path, method = scope["path"], scope["method"]
+        if path == "/healthz":
+            await _respond(send, 200, b'{"status":"ok"}')
+        elif path == "/readyz":
+            problem = self._service.problem()
+            body = {"status": "ready"} if problem is None else {"status": "no", "reason": problem}
+            await _respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
+        elif method == "POST":
+            await self._post(path, headers, receive, send)
+        elif method == "GET":
+            await self._get(path, headers, receive, send)
+        elif method == "DELETE":
+            session = self._session(path, headers)
+            self._end(session.handler.id, "the client ended the session")
+            await _respond(send, 204, b"")
+        else:
+            raise _Refused(405, "Method not allowed")
+
+    # POST: messages from the client
+
+    async def _post(
+        self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        accept = headers.get(b"accept", b"*/*")
+        streams = _accepts(accept, _EVENTS)
+        if not streams and not _accepts(accept, _JSON):
+            raise _Refused(406, "Accept must name application/json and text/event-stream")
+        media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if media_type != _JSON:
+            raise _Refused(415, "Content-Type must be application/json")
+        self._check_revision(headers)
+        session = self._session(path, headers, create=True)
+        session.last_used_s = asyncio.get_running_loop().time()
+        handler = session.handler
+        reply = PostReply(MessageQueue(handler.client_full, handler.client_drained))
+        try:
+            body, size_bytes = await _read_body(receive, self._limits.max_message_bytes)
+            if body is None:
+                handler.oversized(size_bytes, self._limits.max_message_bytes, reply)
+            else:
+                handler.receive(body, reply)
+            if not reply.expected and not reply.answers:
+                await self._admit(session, send, 202, None)
+                return
+            if streams:
+                session.outlet.attach_reply(reply)
+            await self._answer(session, reply, send, streams=streams)
+        finally:
+            session.outlet.detach_reply(reply)
+            reply.queue.close()
+            if handler.id not in self._sessions:
+                self._close_aside(session, "the session was never opened")
+
+    async def _answer(
+        self, session: _Session, reply: PostReply, send: Send, *, streams: bool
+    ) -> None:
+        queue = reply.queue
+        while not queue.ended and not (streams and reply.streamed):
+            if not await queue.wait(KEEP_ALIVE_S) and streams:
+                break
+        if queue.ended and not reply.streamed and reply.answers == 1:
+            frame = queue.take() or b""
+            status = 400 if reply.rejected else 200
+            await self._admit(session, send, status, frame)
+            return
+        if not streams:
+            answers = list(iter(queue.take, None))
+            body = b"[" + b",".join(answers) + b"]" if answers else None
+            await self._admit(session, send, 200 if answers else 202, body)
+            return
+        await self._stream(session, queue, send)
+
+    async def _admit(self, session: _Session, send: Send, status: int, body: bytes | None) -> None:
+        extra = self._session_header(session)
+        await _respond(send, status, body or b"", extra)
+
+    def _session_header(self, session: _Session) -> list[tuple[bytes, bytes]]:
+        """The id of a session that has just opened; from now on it is known by it."""
+        handler = session.handler
+        if handler.id not in self._sessions and handler.opened:
+            self._sessions[handler.id] = session
+            if self._sweeper is None:
+                self._schedule_sweep()
+            return [(b"mcp-session-id", handler.id.encode())]
+        return []
+
+    # GET: the stream of what answers nothing
+
+    async def _get(
+        self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        if not _accepts(headers.get(b"accept", b"*/*"), _EVENTS):
+            raise _Refused(406, "Accept must name text/event-stream")
+        self._check_revision(headers)
+        session = self._session(path, headers)
+        queue = MessageQueue(session.handler.client_full, session.handler.client_drained)
+        session.outlet.attach_stream(queue)
+        gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue))
+        try:
+            await self._stream(session, queue, send)
+        finally:
+            gone.cancel()
+            session.outlet.detach_stream(queue)
+            queue.close()
+            session.last_used_s = asyncio.get_running_loop().time()
+
+    async def _stream(self, session: _Session, queue: MessageQueue, send: Send) -> None:
+        start = [
+            (b"content-type", _EVENTS),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),
+            *self._session_header(session),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": start})
+        # The first bytes make the headers leave: without them a client would wait for an event.
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+        while True:
+            frame = queue.take()
+            if frame is not None:
+                body = sse.event(frame)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            elif queue.ended:
+                break
+            elif not await queue.wait(KEEP_ALIVE_S):
+                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    # Sessions
+
+    def _session(
+        self, path: str, headers: Mapping[bytes, bytes], *, create: bool = False
+    ) -> _Session:
+        identifier = headers.get(b"mcp-session-id")
+        if identifier is not None:
+            session = self._sessions.get(identifier.decode("latin-1"))
+            if session is None or session.path != path:
+                raise _Refused(404, "Session not found")
+            return session
+        outlet = HttpOutlet()
+        handler = self._service.open_session(path, outlet)
+        if handler is None:
+            raise _Refused(404, "Not found")
+        if not create:
+            raise _Refused(400, "Mcp-Session-Id is required")
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise _Refused(503, "Too many sessions")
+        return _Session(handler, outlet, path, asyncio.get_running_loop().time())
+
+    def _end(self, identifier: str, reason: str) -> None:
+        session = self._sessions.pop(identifier, None)
+        if session is not None:
+            session.outlet.end()
+            self._close_aside(session, reason)
+
+    def _close_aside(self, session: _Session, reason: str) -> None:
+        closing = session.handler.close(reason, _CLOSE_GRACE_S)
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _schedule_sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for identifier, session in tuple(self._sessions.items()):
+            if not session.outlet.busy and now_s - session.last_used_s > IDLE_S:
+                self._end(identifier, "idle")
+        self._schedule_sweep()
+
+    # Checks
+
+    def _check_source(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse foreign Host and Origin headers: a web page must not reach a local gateway."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if _host_name(host) not in self._limits.hosts:
+            raise _Refused(403, "The Host header is not allowed")
+        origin = headers.get(b"origin")
+        if origin is None:
+            return
+        text = origin.decode("latin-1").lower()
+        own = text.partition("://")[2] == host and text.startswith(("http://", "https://"))
+        if not own and text not in self._limits.origins:
+            raise _Refused(403, "The Origin header is not allowed")
+
+    def _check_revision(self, headers: Mapping[bytes, bytes]) -> None:
+        revision = headers.get(b"mcp-protocol-version")
+        if revision is not None and revision.decode("latin-1") not in self._limits.revisions:
+            raise _Refused(400, "The MCP-Protocol-Version is not supported")
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by lower-case name; one that stands twice and steers decisions is refused."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in raw:
+        key = name.lower()
+        if key in headers and key == b"accept":
+            headers[key] += b", " + value
+        elif key in headers:
+            headers[key] = b"\0"
+        else:
+            headers[key] = value
+    return headers
+
+
+def _accepts(accept: bytes, media_type: bytes) -> bool:
+    wanted = (media_type, media_type.split(b"/")[0] + b"/*", b"*/*")
+    return any(part.split(b";")[0].strip().lower() in wanted for part in accept.split(b","))
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+async def _read_body(receive: Receive, limit_bytes: int) -> tuple[bytes | None, int]:
+    """The body, or None and its size so far where that is over the limit."""
+    chunks: list[bytes] = []
+    size_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refused(400, "The request ended early")
+        chunk = message.get("body", b"")
+        size_bytes += len(chunk)
+        if size_bytes > limit_bytes:
+            return None, size_bytes
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), size_bytes
+
+
+async def _wait_for_disconnect(receive: Receive, queue: MessageQueue) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        queue.end()
+
+
+async def _respond(
+    send: Send, status: int, body: bytes, extra: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    headers = [(b"content-length", str(len(body)).encode()), *extra]
+    if body:
+        headers.append((b"content-type", _JSON))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _respond_error(send: Send, status: int, message: str) -> None:
+    await _respond(send, status, frames.error(None, frames.INVALID_REQUEST, message))

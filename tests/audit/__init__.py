@@ -1,0 +1,1 @@
+"""The audit log, tested on real files and with real processes."""
