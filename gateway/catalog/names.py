@@ -15,8 +15,12 @@ def normalise(name: str) -> str:
 
 
 def tool_id(upstream: str, tool: str) -> str:
-    """The one spelling of a tool in agent files, rules, records and output."""
-    return f"mcp__{normalise(upstream)}__{normalise(tool)}"
+    """The one spelling of a tool in agent files, rules, records and output.
+
+    A name that belongs to no upstream ("") keeps what the client called it.
+    """
+    prefix = f"mcp__{normalise(upstream)}__" if upstream else "mcp__"
+    return prefix + normalise(tool)
 
 
 def unfit(name: str) -> str | None:

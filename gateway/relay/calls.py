@@ -36,6 +36,7 @@ class Calls:
         self._link_to = link_to
         self._calls: dict[RequestId, Call] = {}
         self._forwarded: dict[tuple[Connection, int], Call] = {}
+        self._standing: dict[str, dict[tuple[str, str], Params]] = {}
         self.tasks = TaskOwners()
 
     def __contains__(self, client_id: RequestId) -> bool:
@@ -82,6 +83,13 @@ class Calls:
             )
         )
         return True
+
+    def standing(self, upstream: str) -> tuple[tuple[tuple[str, str], Params], ...]:
+        """What an upstream was told that holds until it ends: log level, subscriptions.
+
+        Each as its method and target, and its params.
+        """
+        return tuple(self._standing.get(upstream, {}).items())
 
     def close(self) -> None:
         """The client is gone; what it still waited for is recorded as unanswered."""
@@ -185,6 +193,7 @@ class Calls:
             return
         self._forget(call)
         if response.result is not None:
+            self._note_standing(call)
             result: bytes | memoryview = response.result
             if call.action.kind == "task" or "task" in call.params:
                 result = self._with_own_tasks(call, response.result)
@@ -193,6 +202,13 @@ class Calls:
             call.reply.answer(frames.encoded_error(call.client_id, response.error or b"{}"))
         tool = call.action.kind == "tool"
         self._gateway.recorder.answered(call.id, call.started_ns, response, tool=tool)
+
+    def _note_standing(self, call: Call) -> None:
+        standing = self._standing.setdefault(call.action.upstream, {})
+        if call.action.method in ("logging/setLevel", "resources/subscribe"):
+            standing[call.action.method, call.action.name] = call.params
+        elif call.action.method == "resources/unsubscribe":
+            standing.pop(("resources/subscribe", call.action.name), None)
 
     def _timed_out(self, call: Call, timeout_s: float) -> None:
         if call.upstream_id is None or call.connection is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -13,18 +13,19 @@ from gateway.policy.values import Action, Context
 from gateway.relay.connection import Failure
 from gateway.relay.link import UpstreamLink
 from gateway.relay.pages import LIST_MEMBERS, Pages
+from gateway.relay.routes import ResourceRoutes
 from gateway.relay.surface import Surface
 
+_GATHERING_S = 8.0
+"""How long an aggregate listing waits for its slowest upstream."""
 _CALLED_BY_NAME = ("tools/list", "prompts/list")
 """Listings whose items are called by their name, not by a URI."""
-
-Listed = Callable[["Listing | Failure"], None]
 
 
 class Listing(msgspec.Struct, frozen=True):
     """A whole listing as one agent sees it. `offered` counts what the upstreams offered.
 
-    `missing` are upstreams that have not answered.
+    `digest` is the SHA-256 of `result`; `missing` are upstreams that have not answered.
     """
 
     result: bytes
@@ -34,117 +35,155 @@ class Listing(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-class Filter:
-    """Decides listed items one by one, with the same function that decides calls."""
+NO_TOOLS = Listing(b'{"tools":[]}', 0, 0, hashlib.sha256(b'{"tools":[]}').hexdigest())
 
-    def __init__(self, snapshot: Snapshot, identity: Identity, surface: Surface) -> None:
+Listed = Callable[[Listing | Failure], None]
+
+
+class Lister:
+    """The listings of one session.
+
+    `links` are the upstreams in use; `routes` learns whose resource a URI is; `changed` tells the
+    client to list its tools again, when an upstream comes late.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        identity: Identity,
+        surface: Surface,
+        links: Mapping[str, UpstreamLink],
+        routes: ResourceRoutes,
+        changed: Callable[[], None],
+    ) -> None:
         self._snapshot = snapshot
         self._identity = identity
         self._surface = surface
+        self._links = links
+        self._routes = routes
+        self._changed = changed
+        self._listed_without: set[str] = set()
 
-    def items(self, method: str, link: UpstreamLink, items: list[object]) -> list[object]:
-        """The items that this agent could reach, under the names of this connection."""
+    def list_one(self, method: str, link: UpstreamLink, then: Listed) -> None:
+        """The complete listing of one upstream."""
+
+        def read(outcome: Pages | Failure) -> None:
+            if isinstance(outcome, Failure):
+                then(outcome)
+                return
+            items = self._reachable(method, link, outcome.items)
+            result = outcome.result(items)
+            then(Listing(result, len(outcome.items), len(items), _digest(result)))
+
+        link.list_all(method, read)
+
+    def list_all(self, method: str, then: Listed) -> None:
+        """The merged listing of every upstream that has something for this agent.
+
+        It is complete, or what has come when time is up; what comes later is announced.
+        """
+        links = [link for link in self._links.values() if self._may_list(method, link.name)]
+        if method == "tools/list":
+            self._listed_without.clear()
+
+        def gathered(pages: dict[str, Pages], missing: tuple[str, ...]) -> None:
+            items: list[object] = []
+            for link in links:
+                if link.name in pages:
+                    self._routes.learn(link.name, pages[link.name].items)
+                    items += self._reachable(method, link, pages[link.name].items)
+            if method == "tools/list":
+                self._listed_without.update(missing)
+            result = msgspec.json.encode({LIST_MEMBERS[method]: items})
+            offered = sum(len(each.items) for each in pages.values())
+            then(Listing(result, offered, len(items), _digest(result), missing))
+
+        _Gathering(method, links, gathered).begin()
+
+    def upstream_ready(self, link: UpstreamLink) -> None:
+        """An upstream is there (again): announce it where a listing went out without it."""
+        if link.name in self._listed_without:
+            self._listed_without.discard(link.name)
+            self._changed()
+
+    def _may_list(self, method: str, upstream: str) -> bool:
+        if method == "tools/list":
+            return True
+        if method == "prompts/list":
+            return self._allows(Action("prompt", method, upstream), Context())
+        return self._allows(Action("resource", method, upstream), Context())
+
+    def _reachable(self, method: str, link: UpstreamLink, items: list[object]) -> list[object]:
+        """The items that this agent could reach, under the names of this connection.
+
+        Tools are decided one by one, with the catalog that this very listing made.
+        """
+        context = Context(catalog=link.catalog)
         kept: list[object] = []
         for item in items:
             if not isinstance(item, dict):
                 continue
             name = item.get("name")
-            if method == "tools/list":
-                if not isinstance(name, str):
-                    continue
-                action = Action("tool", method, link.name, name)
-            else:
-                action = listed_action(method, link.name)
-            context = Context(catalog=link.catalog)
-            if not decide(self._identity.agent, action, self._snapshot, context).allows:
+            if method == "tools/list" and not (
+                isinstance(name, str)
+                and self._allows(Action("tool", method, link.name, name), context)
+            ):
                 continue
             if self._surface.aggregate and method in _CALLED_BY_NAME and isinstance(name, str):
                 item = {**item, "name": self._surface.expose(link.name, name)}
             kept.append(item)
         return kept
 
-
-def listed_action(method: str, upstream: str) -> Action:
-    """The action that listing resources or prompts of an upstream is."""
-    return Action("prompt" if method == "prompts/list" else "resource", method, upstream)
+    def _allows(self, action: Action, context: Context) -> bool:
+        return decide(self._identity.agent, action, self._snapshot, context).allows
 
 
-def list_one(method: str, link: UpstreamLink, chosen: Filter, then: Listed) -> None:
-    """The complete listing of one upstream."""
-
-    def read(outcome: Pages | Failure) -> None:
-        if isinstance(outcome, Failure):
-            then(outcome)
-            return
-        items = chosen.items(method, link, outcome.items)
-        result = outcome.result(items)
-        then(Listing(result, len(outcome.items), len(items), _digest(result)))
-
-    link.list_all(method, read)
-
-
-class Gathering:
-    """The merged listing of several upstreams: complete, or what has come when time is up.
-
-    `routes` is told of every resource by its upstream. An upstream without the method has nothing.
-    """
+class _Gathering:
+    """The same listing of several upstreams, asked at once; `then` is called exactly once."""
 
     def __init__(
         self,
         method: str,
         links: list[UpstreamLink],
-        chosen: Filter,
-        then: Callable[[Listing], None],
-        routed: Callable[[str, list[object]], None],
+        then: Callable[[dict[str, Pages], tuple[str, ...]], None],
     ) -> None:
         self._method = method
-        self._chosen = chosen
-        self._then: Callable[[Listing], None] | None = then
-        self._routed = routed
-        self._order = [link.name for link in links]
-        self._items: dict[str, list[object]] = {}
-        self._offered = 0
-        self._open = set(self._order)
-        self._answered: set[str] = set()
         self._links = links
+        self._then = then
+        self._pages: dict[str, Pages] = {}
+        self._waiting = {link.name for link in links}
+        self._failed: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._over = False
 
-    def begin(self, patience_s: float) -> None:
-        """Ask every upstream at once, and wait for the slowest no longer than `patience_s`."""
-        self._timer = asyncio.get_running_loop().call_later(patience_s, self.finish)
+    def begin(self) -> None:
+        """Ask every upstream."""
+        self._timer = asyncio.get_running_loop().call_later(_GATHERING_S, self._finish)
         for link in self._links:
-            link.list_all(self._method, self._reader(link))
+            link.list_all(self._method, self._reader(link.name))
         if not self._links:
-            self.finish()
+            self._finish()
 
-    def finish(self) -> None:
-        """Answer with what there is; later answers are ignored."""
-        then, self._then = self._then, None
-        if then is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        items = [item for name in self._order for item in self._items.get(name, ())]
-        result = msgspec.json.encode({LIST_MEMBERS[self._method]: items})
-        missing = tuple(name for name in self._order if name in self._open)
-        then(Listing(result, self._offered, len(items), _digest(result), missing))
-
-    def _reader(self, link: UpstreamLink) -> Callable[[Pages | Failure], None]:
+    def _reader(self, upstream: str) -> Callable[[Pages | Failure], None]:
         def read(outcome: Pages | Failure) -> None:
-            if self._then is None:
-                return
             if isinstance(outcome, Pages):
-                self._offered += len(outcome.items)
-                self._routed(link.name, outcome.items)
-                self._items[link.name] = self._chosen.items(self._method, link, outcome.items)
-                self._open.discard(link.name)
-            elif outcome.status == "error":
-                self._open.discard(link.name)
-            self._answered.add(link.name)
-            if len(self._answered) == len(self._order):
-                self.finish()
+                self._pages[upstream] = outcome
+            elif outcome.status != "error":
+                self._failed.add(upstream)  # not there; "error" means it has no such listing
+            self._waiting.discard(upstream)
+            if not self._waiting:
+                self._finish()
 
         return read
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        missing = self._failed | self._waiting
+        self._then(self._pages, tuple(link.name for link in self._links if link.name in missing))
 
 
 def _digest(result: bytes) -> str:

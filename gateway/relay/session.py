@@ -2,21 +2,21 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 
+from gateway.audit.errors import AuditUnavailable
 from gateway.audit.records import ClientInfo, Transport, new_call_id
 from gateway.identity.identity import Identity
 from gateway.policy.decide import decide
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action, Context, Decision
-from gateway.relay.asking import Asking
 from gateway.relay.call import Call
 from gateway.relay.calls import Calls
 from gateway.relay.connection import Failure
 from gateway.relay.gateway import Gateway, new_session_id
+from gateway.relay.hearing import Hearing
 from gateway.relay.link import Data, UpstreamLink
-from gateway.relay.listings import Filter, Gathering, Listing, list_one, listed_action
+from gateway.relay.listings import NO_TOOLS, Lister, Listing
 from gateway.relay.opening import (
     aggregate_result,
     bare_result,
@@ -24,6 +24,7 @@ from gateway.relay.opening import (
     negotiated,
     upstream_handshake,
 )
+from gateway.relay.pages import LIST_MEMBERS
 from gateway.relay.recording import Party
 from gateway.relay.routes import ResourceRoutes
 from gateway.relay.surface import Surface
@@ -38,28 +39,32 @@ from gateway.wire.envelope import (
     parse,
     split_batch,
 )
-from gateway.wire.methods import (
-    BATCH_REVISIONS,
-    CLIENT_NOTIFICATIONS,
-    CLIENT_REQUESTS,
-    SERVER_NOTIFICATIONS,
-    Method,
-)
+from gateway.wire.methods import BATCH_REVISIONS, CLIENT_NOTIFICATIONS, CLIENT_REQUESTS, Method
 from gateway.wire.params import Params, decode_params, encode
 
-_GATHERING_S = 8.0
-"""How long an aggregate listing waits for its slowest upstream."""
-_HELD_MESSAGES = 1_000
-"""Messages of upstreams kept for a client that has not finished its handshake."""
 _NO_PERMISSIONS = UpstreamPermissions()
 _UNKNOWN_METHOD = Method("unknown")
+
+
+class _NoReply:
+    """Nobody waits for the answer. Is a Reply."""
+
+    def expect(self) -> None: ...
+    def withdraw(self) -> None: ...
+    def answer(self, frame: bytes) -> None: ...
+    def reject(self, frame: bytes) -> None: ...
+    def discard(self, frame: bytes) -> None: ...
+    def send(self, frame: bytes) -> None: ...
+
+
+_NO_REPLY = _NoReply()
 
 
 class ClientSession:
     """A session of one client, over any transport, in front of one upstream or many.
 
     `start_failed` is told the reason when the only upstream cannot be started at all. Implements
-    ClientHandler and LinkOwner; every method runs on the event loop and returns at once.
+    ClientHandler; every method runs on the event loop and returns at once.
     """
 
     def __init__(
@@ -77,26 +82,31 @@ class ClientSession:
         self._gateway = gateway
         self._surface = surface
         self._identity = identity
-        self._outlet = outlet
         self._start_failed = start_failed
         self._party = Party(self.id, transport)
         self._links: dict[str, UpstreamLink] = {}
         self._handshake: Params | None = None
-        self._client_ready = False
         self._closed = False
-        self._held: deque[bytes] = deque(maxlen=_HELD_MESSAGES)
-        self._pauses = 0
         self._routes = ResourceRoutes()
-        self._replayed: dict[str, dict[tuple[str, str], bytes]] = {}
-        self._listed_without: set[str] = set()
-        self._filter = Filter(gateway.snapshot, identity, surface)
-        self._calls = Calls(gateway, self._party, self._link)
-        self._asking = Asking(
-            gateway.snapshot,
-            gateway.recorder,
+        self._calls = Calls(gateway, self._party, self._links.get)
+        self._hearing = Hearing(
+            gateway,
             self._party,
             identity,
+            outlet,
+            self._calls,
             name_origin=surface.aggregate,
+            ready=self._upstream_ready,
+        )
+        self._lister = Lister(
+            gateway.snapshot,
+            identity,
+            surface,
+            self._links,
+            self._routes,
+            lambda: self._hearing.tell(
+                frames.notification("notifications/tools/list_changed", None)
+            ),
         )
         agent = gateway.snapshot.agents.get(identity.agent or "")
         self._permissions = {
@@ -120,10 +130,8 @@ class ClientSession:
                 message = parse(member)
                 if isinstance(message, Request):
                     self._request(message, reply)
-                elif isinstance(message, Notification):
-                    self._notification(message)
                 else:
-                    self._response(message)
+                    self._take(message, reply)
             except MalformedFrame as malformed:
                 self._refuse_frame(malformed, reply)
 
@@ -148,7 +156,7 @@ class ClientSession:
             return
         self._closed = True
         self._calls.close()
-        self._asking.close()
+        self._hearing.asking.close()
         await asyncio.gather(*(link.stop(grace_s) for link in self._links.values()))
         await self._gateway.recorder.drain()
         if self._handshake is not None:
@@ -175,7 +183,9 @@ class ClientSession:
             raise MalformedFrame("the session must begin with initialize", request.id)
         if method.since > revision:
             method = _UNKNOWN_METHOD
-        if method.kind == "list":
+        if request.method == "tools/list" or (
+            request.method in LIST_MEMBERS and self._surface.aggregate
+        ):
             reply.expect()
             self._list(request, params, reply)
             return
@@ -189,10 +199,19 @@ class ClientSession:
         )
         reply.expect()
         if method.kind == "logging" and self._surface.aggregate:
-            self._set_levels(call)
+            self._fan_out(call)
         else:
-            self._remember(call)
             self._calls.submit(call)
+
+    def _take(self, message: Notification | Response, reply: Reply) -> None:
+        """Take a message that wants no answer, not even when it is refused."""
+        try:
+            if isinstance(message, Notification):
+                self._notification(message)
+            elif not self._hearing.asking.answered(message):
+                raise MalformedFrame("the answer belongs to no request of this session")
+        except MalformedFrame as malformed:
+            self._refuse_frame(malformed, reply, answered=False)
 
     def _notification(self, notification: Notification) -> None:
         if notification.method in CLIENT_REQUESTS:
@@ -200,33 +219,30 @@ class ClientSession:
         params = _params_of(notification)
         known = CLIENT_NOTIFICATIONS.get(notification.method)
         if notification.method == "notifications/initialized":
-            self._client_ready = True
-            while self._held:
-                self._outlet.send(self._held.popleft())
+            self._hearing.client_ready()
         elif notification.method == "notifications/cancelled":
             self._calls.cancel(params)
         elif notification.method == "notifications/progress":
-            if not self._asking.progressed(params):
+            if not self._hearing.asking.progressed(params):
                 self._event("frame.orphan", {"method": notification.method})
+        elif known is not None:
+            for name in self._links:
+                self._tell(Action(known.kind, notification.method, name), notification)
         else:
-            kind = known.kind if known is not None else "unknown"
-            for name in self._surface.upstreams:
-                self._tell(Action(kind, notification.method, name), notification)
-
-    def _response(self, response: Response) -> None:
-        if not self._asking.answered(response):
-            raise MalformedFrame("the answer belongs to no request of this session")
+            upstream = "" if self._surface.aggregate else self._surface.upstreams[0]
+            self._tell(Action("unknown", notification.method, upstream), notification)
 
     def _tell(self, action: Action, notification: Notification) -> None:
-        """Give a notification on to an upstream that may have it; a refusal is recorded."""
+        """Give a notification on to an upstream, once it is allowed and recorded."""
+        params = _params_of(notification)
         verdict = self._decide(action)
-        if verdict.allows:
+
+        def recorded(unavailable: AuditUnavailable | None) -> None:
             link = self._links.get(action.upstream)
-            if link is not None and link.ready:
-                params = _params_of(notification)
+            if unavailable is None and verdict.allows and link is not None:
                 link.connection.notify(action.method, encode(params) if params else None)
-        else:
-            self._record_refusal(action, verdict)
+
+        self._record(action, verdict, recorded)
 
     # The handshake
 
@@ -307,7 +323,7 @@ class ClientSession:
         handshake = upstream_handshake(self._handshake or {}, revision, self._permissions[upstream])
         link = UpstreamLink(
             upstream,
-            self,
+            self._hearing,
             lambda connection: self._gateway.open_transport(upstream, connection),
             handshake=handshake,
             start_timeout_s=self._gateway.limits[upstream].start_timeout_s,
@@ -315,90 +331,39 @@ class ClientSession:
         self._links[upstream] = link
         link.start()
 
-    def _link(self, upstream: str) -> UpstreamLink | None:
-        return self._links.get(upstream)
-
     # Listings
 
     def _list(self, request: Request, params: Params, reply: Reply) -> None:
-        method = request.method
+        """Listings that the gateway makes itself: of tools always, of the rest for an aggregate."""
+        answer = self._listing_answer(request, reply)
         if self._surface.aggregate:
-            self._list_all(request.id, method, reply)
+            self._lister.list_all(request.method, answer)
             return
-        name = self._surface.upstreams[0]
-        link = self._links.get(name)
-        if method == "tools/list":
-            if link is None:
-                reply.answer(frames.result(request.id, b'{"tools":[]}'))
-            elif "cursor" in params:
-                reply.answer(frames.error(request.id, frames.INVALID_PARAMS, "Invalid cursor"))
-            else:
-                list_one(method, link, self._filter, self._lister(request.id, method, reply))
-            return
-        verdict = self._decide(listed_action(method, name))
-        if link is None or not verdict.allows:
-            self._record_refusal(listed_action(method, name), verdict)
-            reply.answer(frames.error(request.id, frames.METHOD_NOT_FOUND, "Method not found"))
-            return
-        self._pass_listing(request.id, method, params, link, reply)
+        link = self._links.get(self._surface.upstreams[0])
+        if link is None:
+            answer(NO_TOOLS)
+        elif "cursor" in params:
+            reply.answer(frames.error(request.id, frames.INVALID_PARAMS, "Invalid cursor"))
+        else:
+            self._lister.list_one(request.method, link, answer)
 
-    def _pass_listing(
-        self, client_id: RequestId, method: str, params: Params, link: UpstreamLink, reply: Reply
-    ) -> None:
-        """Resources and prompts are granted by the server: their pages pass as they are."""
-
-        def answered(response: Response | Failure) -> None:
-            if isinstance(response, Failure):
-                reply.answer(frames.error(client_id, response.code, response.reason))
-            elif response.result is None:
-                reply.answer(frames.encoded_error(client_id, response.error or b"{}"))
-            else:
-                reply.answer(frames.result(client_id, response.result))
-                self._event("listing", {"method": method}, upstream=link.name)
-
-        def ask(failure: Failure | None) -> None:
-            if failure is not None:
-                answered(failure)
-            else:
-                link.connection.request(method, encode(params) if params else None, answered)
-
-        link.when_ready(ask)
-
-    def _list_all(self, client_id: RequestId, method: str, reply: Reply) -> None:
-        links = list(self._links.values())
-        if method != "tools/list":
-            links = [
-                link for link in links if self._decide(listed_action(method, link.name)).allows
-            ]
-        answer = self._lister(client_id, method, reply)
-        self._listed_without.difference_update(self._links)
-
-        def gathered(listing: Listing) -> None:
-            if method == "tools/list":
-                self._listed_without.update(listing.missing)
-            answer(listing)
-
-        gathering = Gathering(method, links, self._filter, gathered, self._routes.learn)
-        gathering.begin(_GATHERING_S)
-
-    def _lister(
-        self, client_id: RequestId, method: str, reply: Reply
+    def _listing_answer(
+        self, request: Request, reply: Reply
     ) -> Callable[[Listing | Failure], None]:
         def answer(listing: Listing | Failure) -> None:
             if isinstance(listing, Failure):
-                reply.answer(frames.error(client_id, listing.code, listing.reason))
+                reply.answer(frames.error(request.id, listing.code, listing.reason))
                 return
             data: Data = {
-                "method": method,
+                "method": request.method,
                 "offered": listing.offered,
                 "shown": listing.shown,
                 "digest": listing.digest,
             }
             if listing.missing:
                 data["missing"] = ", ".join(listing.missing)
-            upstream = None if self._surface.aggregate else self._surface.upstreams[0]
-            self._event("listing", data, upstream=upstream)
-            reply.answer(frames.result(client_id, listing.result))
+            self._event("listing", data)
+            reply.answer(frames.result(request.id, listing.result))
 
         return answer
 
@@ -437,161 +402,58 @@ class ClientSession:
             upstream = self._calls.tasks.upstream_of(name)
         return Action(kind, request.method, upstream, name)
 
-    def _set_levels(self, call: Call) -> None:
-        """The log level of a connection to many upstreams is that of each that has levels."""
-        for name, link in self._links.items():
-            result = link.handshake_result or {}
-            capabilities = result.get("capabilities")
-            if isinstance(capabilities, dict) and "logging" in capabilities and link.ready:
-                link.connection.request(
-                    call.action.method, encode(call.params), lambda response: None
-                )
-            self._keep_for_restart(name, call.action.method, "", call.params)
-        action = Action("logging", call.action.method, "")
-        verdict = Decision("allow", "logging", "the log level goes to every upstream in use")
-        self._gateway.recorder.decision(
-            call.id,
-            self._party,
-            self._identity,
-            action,
-            verdict,
-            call.params,
-            lambda unavailable: call.reply.answer(frames.result(call.client_id, b"{}")),
+    def _fan_out(self, call: Call) -> None:
+        """A log level goes to every upstream in use, each decided and recorded by itself."""
+        for name in self._links:
+            self._submit_quietly(call.action.method, name, "", call.params)
+        call.reply.answer(frames.result(call.client_id, b"{}"))
+
+    def _submit_quietly(self, method: str, upstream: str, name: str, params: Params) -> None:
+        """Send a call of the session's own making the one way of a call."""
+        kind = CLIENT_REQUESTS[method].kind
+        call = Call(
+            new_call_id(),
+            Action(kind, method, upstream, name),
+            {key: value for key, value in params.items() if key != "_meta"},
+            identity=self._identity,
+            reply=_NO_REPLY,
+            started_ns=time.monotonic_ns(),
         )
+        self._calls.submit(call)
 
-    def _remember(self, call: Call) -> None:
-        """Keep what a restarted upstream must be told again: its log level and subscriptions."""
-        method, name = call.action.method, call.action.name
-        if method == "logging/setLevel":
-            self._keep_for_restart(call.action.upstream, method, "", call.params)
-        elif method == "resources/subscribe":
-            self._keep_for_restart(call.action.upstream, method, name, call.params)
-        elif method == "resources/unsubscribe":
-            kept = self._replayed.get(call.action.upstream, {})
-            kept.pop(("resources/subscribe", name), None)
-
-    def _keep_for_restart(self, upstream: str, method: str, name: str, params: Params) -> None:
-        without_meta = {key: value for key, value in params.items() if key != "_meta"}
-        self._replayed.setdefault(upstream, {})[(method, name)] = encode(without_meta)
-
-    # LinkOwner
-
-    def upstream_asked(
-        self, link: UpstreamLink, message: Request | Notification, request: int | None
-    ) -> None:
-        """Put an upstream's question or news to the client, if it may have it."""
-        call = self._calls.of(link.connection, request)
-        send = call.reply.send if call is not None else self._outlet_send
-        if isinstance(message, Request):
-            self._asking.request(link.connection, message, self._sender(send))
-            return
-        try:
-            params = decode_params(message.params)
-        except MalformedFrame as malformed:
-            self.upstream_event(link, "frame.refused", {"reason": malformed.reason})
-            return
-        self._told(link, message.method, params, send)
-
-    def upstream_event(self, link: UpstreamLink, event: str, data: Data) -> None:
-        """Record what happened to an upstream."""
-        self._event(event, data, upstream=link.name)
-
-    def upstream_ready(self, link: UpstreamLink) -> None:
-        """Keep the handshake's answer, and tell a restarted upstream what it knew."""
-        if link.handshake_result is not None:
-            self._gateway.handshakes.put(link.name, link.handshake, link.handshake_result)
-        for (method, _), params in self._replayed.get(link.name, {}).items():
-            link.connection.request(method, params, lambda response: None)
-        if link.name in self._listed_without:
-            self._listed_without.discard(link.name)
-            self._outlet_send(frames.notification("notifications/tools/list_changed", None))
-
-    def upstream_lost(self, link: UpstreamLink) -> None:
-        """Withdraw the questions of an upstream that is gone."""
-        self._asking.forget(link.connection, self._outlet_send)
-
-    def pause_client(self) -> None:
-        """An upstream takes no more: take no more from the client."""
-        self._pauses += 1
-        if self._pauses == 1:
-            self._outlet.pause_reading()
-
-    def resume_client(self) -> None:
-        """An upstream takes more again."""
-        self._pauses = max(self._pauses - 1, 0)
-        if self._pauses == 0:
-            self._outlet.resume_reading()
-
-    def _told(
-        self, link: UpstreamLink, method: str, params: Params, send: Callable[[bytes], None]
-    ) -> None:
-        """An upstream's notification."""
-        if method == "notifications/progress":
-            if not self._calls.progressed(link.connection, params):
-                self.upstream_event(link, "frame.orphan", {"method": method})
-            return
-        if method == "notifications/cancelled":
-            if not self._asking.cancelled(link.connection, params, self._outlet_send):
-                self.upstream_event(link, "frame.orphan", {"method": method})
-            return
-        if method == "notifications/tools/list_changed":
-            link.mark_catalog_stale()
-        known = SERVER_NOTIFICATIONS.get(method)
-        kind = known.kind if known is not None else "unknown"
-        if method == "notifications/resources/list_changed":
-            kind = "resource"
-        elif method == "notifications/prompts/list_changed":
-            kind = "prompt"
-        task = params.get("taskId") if kind == "task" else None
-        owned = isinstance(task, str) and self._calls.tasks.owns(
-            link.name, task, self._identity.agent
-        )
-        action = Action(kind, method, link.name)
-        if self._decide(action, owns_task=owned).allows:
-            self._sender(send)(frames.notification(method, encode(params) if params else None))
-        elif known is None:
-            self.upstream_event(link, "frame.refused", {"method": method[:64]})
+    def _upstream_ready(self, link: UpstreamLink) -> None:
+        """Tell a restarted upstream its log level and subscriptions again."""
+        for (method, name), params in self._calls.standing(link.name):
+            self._submit_quietly(method, link.name, name, params)
+        self._lister.upstream_ready(link)
 
     # Small parts
 
-    def _decide(self, action: Action, *, owns_task: bool = False) -> Decision:
-        context = Context(owns_task=owns_task)
-        return decide(self._identity.agent, action, self._gateway.snapshot, context)
+    def _decide(self, action: Action) -> Decision:
+        return decide(self._identity.agent, action, self._gateway.snapshot, Context())
 
-    def _refuse_frame(self, malformed: MalformedFrame, reply: Reply) -> None:
-        """Record a frame that is no acceptable message; then answer it."""
-        action = Action("unknown", "", "")
-        verdict = Decision("deny", "protocol", malformed.reason)
-        answer = frames.error(
-            malformed.request_id, frames.INVALID_REQUEST, f"Invalid request: {malformed.reason}"
-        )
+    def _refuse_frame(
+        self, malformed: MalformedFrame, reply: Reply, *, answered: bool = True
+    ) -> None:
+        """Record a frame that is no acceptable message, then answer it where it wants one."""
+        text = f"Invalid request: {malformed.reason}"
+        answer = frames.error(malformed.request_id, frames.INVALID_REQUEST, text)
         reply.expect()
-        self._gateway.recorder.decision(
-            new_call_id(),
-            self._party,
-            self._identity,
-            action,
-            verdict,
-            {},
-            lambda unavailable: reply.reject(answer),
+        self._record(
+            Action("unknown", "", ""),
+            Decision("deny", "protocol", malformed.reason),
+            lambda unavailable: reply.reject(answer) if answered else reply.discard(answer),
         )
 
-    def _record_refusal(self, action: Action, verdict: Decision) -> None:
+    def _record(
+        self,
+        action: Action,
+        verdict: Decision,
+        then: Callable[[AuditUnavailable | None], None],
+    ) -> None:
         self._gateway.recorder.decision(
-            new_call_id(),
-            self._party,
-            self._identity,
-            action,
-            verdict,
-            {},
-            lambda unavailable: None,
+            new_call_id(), self._party, self._identity, action, verdict, {}, then
         )
-
-    def _sender(self, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        return send if self._client_ready else self._held.append
-
-    def _outlet_send(self, frame: bytes) -> None:
-        self._sender(self._outlet.send)(frame)
 
     def _event(self, event: str, data: Data, *, upstream: str | None = None) -> None:
         self._gateway.recorder.event(

@@ -19,7 +19,7 @@ class Outlet(Protocol):
 class Reply(Protocol):
     """The way back for one inbound frame.
 
-    Every `expect` is followed by exactly one `answer`, `reject` or `withdraw`.
+    Every `expect` is followed by exactly one of `answer`, `reject`, `discard` and `withdraw`.
     """
 
     def expect(self) -> None:
@@ -30,6 +30,9 @@ class Reply(Protocol):
 
     def reject(self, frame: bytes) -> None:
         """Answer what is no acceptable message (HTTP: status 400)."""
+
+    def discard(self, frame: bytes) -> None:
+        """Refuse a message that wants no answer (HTTP: status 400 with `frame`; stdio: nothing)."""
 
     def withdraw(self) -> None:
         """There will be no answer: the client cancelled its request."""

@@ -106,6 +106,10 @@ class PostReply:
         self.rejected = True
         self.answer(frame)
 
+    def discard(self, frame: bytes) -> None:
+        """Refuse what wants no answer; the status says so."""
+        self.reject(frame)
+
     def withdraw(self) -> None:
         """One of them will not be answered."""
         self._settle()

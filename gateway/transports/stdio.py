@@ -97,6 +97,10 @@ class StdioClient:
         """Answer what was no message."""
         self.answer(frame)
 
+    def discard(self, frame: bytes) -> None:
+        """Say nothing to what wants no answer."""
+        self.withdraw()
+
     def expect(self) -> None:
         """One more message will be answered."""
         self._expected += 1
