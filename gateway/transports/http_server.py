@@ -48,10 +48,13 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
 
 class _Session(msgspec.Struct):
+    """`announced`: the client has been told its id."""
+
     handler: ClientHandler
     outlet: HttpOutlet
     path: str
     last_used_s: float
+    announced: bool = False
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
@@ -128,7 +131,9 @@ class HttpServer:
         session = self._session(path, headers, create=True)
         session.last_used_s = asyncio.get_running_loop().time()
         handler = session.handler
-        reply = PostReply(MessageQueue(handler.client_full, handler.client_drained))
+        queue = MessageQueue(handler.client_full, handler.client_drained)
+        reply = PostReply(queue, session.outlet, streams=streams)
+        gone: asyncio.Future[None] | None = None
         try:
             body, size_bytes = await _read_body(receive, self._limits.max_message_bytes)
             if body is None:
@@ -138,13 +143,17 @@ class HttpServer:
             if not reply.expected and not reply.answers:
                 await self._admit(session, send, 202, None)
                 return
+            if not queue.ended:
+                gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue))
             if streams:
                 session.outlet.attach_reply(reply)
             await self._answer(session, reply, send, streams=streams)
         finally:
+            if gone is not None:
+                gone.cancel()
             session.outlet.detach_reply(reply)
-            reply.queue.close()
-            if handler.id not in self._sessions:
+            queue.close()
+            if not session.announced:
                 self._close_aside(session, "the session was never opened")
 
     async def _answer(
@@ -152,7 +161,7 @@ class HttpServer:
     ) -> None:
         queue = reply.queue
         while not queue.ended and not (streams and reply.streamed):
-            if not await queue.wait(KEEP_ALIVE_S) and streams:
+            if not await queue.change(KEEP_ALIVE_S) and streams:
                 break
         if queue.ended and not reply.streamed and reply.answers == 1:
             frame = queue.take() or b""
@@ -173,7 +182,8 @@ class HttpServer:
     def _session_header(self, session: _Session) -> list[tuple[bytes, bytes]]:
         """The id of a session that has just opened; from now on it is known by it."""
         handler = session.handler
-        if handler.id not in self._sessions and handler.opened:
+        if handler.opened and not session.announced:
+            session.announced = True
             self._sessions[handler.id] = session
             if self._sweeper is None:
                 self._schedule_sweep()
