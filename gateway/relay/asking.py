@@ -58,6 +58,7 @@ class Asking:
         self._identity = identity
         self._name_origin = name_origin
         self._asked: dict[int, _Asked] = {}
+        self._withdrawn: set[int] = set()
         self._last_id = 0
 
     def request(self, connection: Connection, request: Request, send: Send) -> None:
@@ -92,9 +93,17 @@ class Asking:
         )
 
     def answered(self, response: Response) -> bool:
-        """Carry the client's answer back; False where nothing was asked under its id."""
+        """Carry the client's answer back; False where nothing was asked under its id.
+
+        The answer to a question that was withdrawn meanwhile is dropped.
+        """
         identifier = response.id
-        asked = self._asked.pop(identifier, None) if isinstance(identifier, int) else None
+        if not isinstance(identifier, int):
+            return False
+        if identifier in self._withdrawn:
+            self._withdrawn.discard(identifier)
+            return True
+        asked = self._asked.pop(identifier, None)
         if asked is None:
             return False
         if response.result is not None:
@@ -109,7 +118,7 @@ class Asking:
     def progressed(self, params: Params) -> bool:
         """Carry the client's progress on a question back; False where it belongs to none."""
         token = params.get("progressToken")
-        asked = self._asked.get(token) if isinstance(token, int) else None
+        asked = self._asked.get(token) if type(token) is int else None
         if asked is None or asked.progress_token is None:
             return False
         asked.connection.notify(
@@ -172,6 +181,7 @@ class Asking:
 
     def _withdraw(self, identifier: int, asked: _Asked, params: Params, send: Send) -> None:
         del self._asked[identifier]
+        self._withdrawn.add(identifier)
         send(
             frames.notification(
                 "notifications/cancelled", encode({**params, "requestId": identifier})

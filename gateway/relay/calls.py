@@ -1,10 +1,8 @@
 """The one way of a call: decide, record the decision, forward, answer, record the outcome."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-
-import msgspec
 
 from gateway.audit.errors import AuditUnavailable
 from gateway.policy.decide import decide
@@ -16,24 +14,30 @@ from gateway.relay.link import UpstreamLink
 from gateway.relay.recording import Party
 from gateway.relay.routes import TaskOwners
 from gateway.wire import frames
-from gateway.wire.envelope import RequestId, Response
-from gateway.wire.params import Params, encode
+from gateway.wire.envelope import MalformedFrame, RequestId, Response
+from gateway.wire.methods import ActionKind
+from gateway.wire.params import Params, decode_object, encode
 
 AUDIT_UNAVAILABLE = "the gateway's audit log cannot be written, so nothing is forwarded"
 
 LinkTo = Callable[[str], UpstreamLink | None]
 """The link to an upstream of this session, or None where the session has none of that name."""
 
-_decode_object = msgspec.json.Decoder(dict[str, object]).decode
-
 
 class Calls:
-    """The calls of one session that are not answered yet."""
+    """The calls of one session that are not answered yet.
 
-    def __init__(self, gateway: Gateway, party: Party, link_to: LinkTo) -> None:
+    `offered` are the kinds of actions that the client was told of: a refused one of another kind
+    is answered as a method that does not exist.
+    """
+
+    def __init__(
+        self, gateway: Gateway, party: Party, link_to: LinkTo, offered: Collection[ActionKind]
+    ) -> None:
         self._gateway = gateway
         self._party = party
         self._link_to = link_to
+        self._offered = offered
         self._calls: dict[RequestId, Call] = {}
         self._forwarded: dict[tuple[Connection, int], Call] = {}
         self._standing: dict[str, dict[tuple[str, str], Params]] = {}
@@ -50,7 +54,9 @@ class Calls:
     def cancel(self, params: Params) -> bool:
         """The client cancels a call; False where it has none of that id."""
         wanted = params.get("requestId")
-        call = self._calls.get(wanted) if isinstance(wanted, int | str) else None
+        if not isinstance(wanted, int | str) or isinstance(wanted, bool):  # True equals 1
+            return False
+        call = self._calls.get(wanted)
         if call is None:
             return False
         call.cancelled = params
@@ -74,7 +80,7 @@ class Calls:
     def progressed(self, connection: Connection, params: Params) -> bool:
         """Give an upstream's progress on to the client; False where it belongs to no call."""
         token = params.get("progressToken")
-        call = self._forwarded.get((connection, token)) if isinstance(token, int) else None
+        call = self._forwarded.get((connection, token)) if type(token) is int else None
         if call is None or call.progress_token is None:
             return False
         call.reply.send(
@@ -191,12 +197,17 @@ class Calls:
         if isinstance(response, Failure):
             self._fail(call, response)
             return
-        self._forget(call)
-        if response.result is not None:
-            self._note_standing(call)
-            result: bytes | memoryview = response.result
-            if call.action.kind == "task" or "task" in call.params:
+        result: bytes | memoryview | None = response.result
+        if response.result is not None and (call.action.kind == "task" or "task" in call.params):
+            try:
                 result = self._with_own_tasks(call, response.result)
+            except MalformedFrame as malformed:
+                reason = f"the upstream {call.action.upstream!r} failed: {malformed.reason}"
+                self._fail(call, Failure(frames.UPSTREAM_LOST, reason, "error"))
+                return
+        self._forget(call)
+        if result is not None:
+            self._note_standing(call)
             call.reply.answer(frames.result(call.client_id, result))
         else:
             call.reply.answer(frames.encoded_error(call.client_id, response.error or b"{}"))
@@ -232,7 +243,7 @@ class Calls:
 
     def _answer_refusal(self, call: Call, verdict: Decision) -> None:
         self._forget(call)
-        call.reply.answer(refusal(call, verdict))
+        call.reply.answer(refusal(call, verdict, self._offered))
 
     def _forget(self, call: Call) -> None:
         if self._calls.get(call.client_id) is call:
@@ -244,10 +255,7 @@ class Calls:
     def _with_own_tasks(self, call: Call, result: memoryview) -> bytes | memoryview:
         """Note the task that a call started; cut a listing of tasks to the agent's own."""
         upstream, agent = call.action.upstream, call.identity.agent
-        try:
-            value = _decode_object(result)
-        except msgspec.DecodeError:
-            return result
+        value = decode_object(bytes(result), "members of the result")
         task = value.get("task")
         if call.action.kind != "task" and isinstance(task, dict):
             identifier = task.get("taskId")
@@ -265,22 +273,20 @@ class Calls:
         return result
 
 
-def refusal(call: Call, verdict: Decision) -> bytes:
+def refusal(call: Call, verdict: Decision, offered: Collection[ActionKind]) -> bytes:
     """The answer to a refused call: for a tool words that the model can act on; for anything else
-    the very error that a server without such a thing gives."""
+    the very error that a server without such a thing gives, the same for every name."""
     if call.action.kind == "tool":
         where = f" ({verdict.file}:{verdict.line})" if verdict.file else ""
         text = f"Refused by the gateway: {verdict.reason}{where}."
         return frames.result(call.client_id, frames.tool_error(text))
-    if call.action.kind == "resource" and not call.action.upstream:
-        data = {"uri": call.action.name}
-        return frames.error(call.client_id, frames.RESOURCE_NOT_FOUND, "Resource not found", data)
-    if call.action.kind == "prompt" and not call.action.upstream:
-        return frames.error(
-            call.client_id, frames.INVALID_PARAMS, f"Unknown prompt: {call.action.name}"
-        )
     if call.action.kind == "task":
         return frames.error(call.client_id, frames.INVALID_PARAMS, "Task not found")
+    if call.action.kind == "resource" and "resource" in offered:
+        data = {"uri": call.action.name}
+        return frames.error(call.client_id, frames.RESOURCE_NOT_FOUND, "Resource not found", data)
+    if call.action.kind == "prompt" and "prompt" in offered:
+        return frames.error(call.client_id, frames.INVALID_PARAMS, "Prompt not found")
     return frames.error(call.client_id, frames.METHOD_NOT_FOUND, "Method not found")
 
 

@@ -11,8 +11,9 @@ from gateway.relay.connection import Connection, Failure
 from gateway.relay.pages import LIST_MEMBERS, Pages
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 from gateway.wire import frames
-from gateway.wire.envelope import Notification, Request, Response
+from gateway.wire.envelope import MalformedFrame, Notification, Request, Response
 from gateway.wire.methods import HANDSHAKE_REVISIONS
+from gateway.wire.params import decode_object
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
@@ -232,17 +233,12 @@ class UpstreamLink:
         task.add_done_callback(self._tasks.discard)
 
     async def _open(self, connection: Connection) -> None:
-        transport = None
         try:
             transport = await self._open_transport(connection)
             await transport.start()
         except UpstreamUnavailable as unavailable:
             self._lose(f"did not start: {unavailable.reason}", unavailable.detail)
             return
-        except asyncio.CancelledError:
-            if transport is not None:
-                await transport.stop(0.0)
-            raise
         connection.transport = transport
         self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
         self._owner.upstream_event(self, "upstream.started", {"attempt": self._failed_starts + 1})
@@ -261,9 +257,9 @@ class UpstreamLink:
             self._lose(f"answered initialize with the error {error_text(response)}", "")
             return
         try:
-            result = _decode_object(response.result)
-        except msgspec.DecodeError:
-            self._lose("answered initialize with something other than an object", "")
+            result = decode_object(bytes(response.result), "members of its handshake")
+        except MalformedFrame as malformed:
+            self._lose(f"answered initialize with something unusable: {malformed.reason}", "")
             return
         revision = result.get("protocolVersion")
         if not isinstance(revision, str) or revision not in HANDSHAKE_REVISIONS:
@@ -342,6 +338,6 @@ def error_text(response: Response) -> str:
     """An upstream's error in words."""
     try:
         error = _decode_object(response.error or b"{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return "an unreadable error"
     return f"{error.get('code')}: {error.get('message')}"

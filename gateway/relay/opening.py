@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway import __version__
 from gateway.policy.snapshot import UpstreamPermissions
-from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
+from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE, ActionKind
 from gateway.wire.params import Params, encode
 
 NAME = "mcp-tool-gateway"
@@ -46,6 +46,17 @@ def mirrored_result(
     return {**result, "capabilities": capabilities}
 
 
+def offered_kinds(permissions: Iterable[UpstreamPermissions]) -> frozenset[ActionKind]:
+    """The kinds of actions besides tool calls that a client with these permissions is told of."""
+    kinds: set[ActionKind] = set()
+    for one in permissions:
+        if one.resources is not None:
+            kinds.add("resource")
+        if one.prompts is not None:
+            kinds.add("prompt")
+    return frozenset(kinds)
+
+
 def bare_result(revision: str, upstream: str) -> dict[str, object]:
     """The answer for an upstream that has not answered in time, or that the agent may not use."""
     return {
@@ -65,13 +76,13 @@ def aggregate_result(
     `instructions` are the upstreams' own, as far as they are known by now.
     """
     capabilities: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
-    for one in permissions:
-        if one.resources is not None:
-            capabilities["resources"] = {"subscribe": True, "listChanged": True}
-        if one.prompts is not None:
-            capabilities["prompts"] = {"listChanged": True}
-        if one.resources is not None or one.prompts is not None:
-            capabilities["completions"] = {}
+    kinds = offered_kinds(permissions)
+    if "resource" in kinds:
+        capabilities["resources"] = {"subscribe": True, "listChanged": True}
+    if "prompt" in kinds:
+        capabilities["prompts"] = {"listChanged": True}
+    if kinds:
+        capabilities["completions"] = {}
     result: dict[str, object] = {
         "protocolVersion": revision,
         "capabilities": capabilities,

@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.wire.envelope import Response
+from gateway.wire.envelope import MAX_DEPTH, Response
+from gateway.wire.params import is_deep
 
 LIST_MEMBERS = {
     "tools/list": "tools",
@@ -48,6 +49,8 @@ class Pages:
             result = _decode(response.result)
         except (msgspec.DecodeError, RecursionError):
             return self._fail("its result is not an object")
+        if is_deep(result):
+            return self._fail(f"its result is nested deeper than {MAX_DEPTH} levels")
         items = result.pop(self._member, None)
         if not isinstance(items, list):
             return self._fail(f"its result has no list {self._member!r}")

@@ -22,6 +22,7 @@ from gateway.relay.opening import (
     bare_result,
     mirrored_result,
     negotiated,
+    offered_kinds,
     upstream_handshake,
 )
 from gateway.relay.pages import LIST_MEMBERS
@@ -47,17 +48,16 @@ _UNKNOWN_METHOD = Method("unknown")
 
 
 class _NoReply:
-    """Nobody waits for the answer. Is a Reply."""
+    """Nobody waits for the answer. Is a Reply; what belongs to the request goes to `outlet`."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.send = outlet.send
 
     def expect(self) -> None: ...
     def withdraw(self) -> None: ...
     def answer(self, frame: bytes) -> None: ...
     def reject(self, frame: bytes) -> None: ...
     def discard(self, frame: bytes) -> None: ...
-    def send(self, frame: bytes) -> None: ...
-
-
-_NO_REPLY = _NoReply()
 
 
 class ClientSession:
@@ -88,7 +88,15 @@ class ClientSession:
         self._handshake: Params | None = None
         self._closed = False
         self._routes = ResourceRoutes()
-        self._calls = Calls(gateway, self._party, self._links.get)
+        self._no_reply = _NoReply(outlet)
+        agent = gateway.snapshot.agents.get(identity.agent or "")
+        self._permissions = {
+            name: agent.upstreams.get(name, _NO_PERMISSIONS) if agent else _NO_PERMISSIONS
+            for name in surface.upstreams
+        }
+        self._calls = Calls(
+            gateway, self._party, self._links.get, offered_kinds(self._permissions.values())
+        )
         self._hearing = Hearing(
             gateway,
             self._party,
@@ -108,11 +116,6 @@ class ClientSession:
                 frames.notification("notifications/tools/list_changed", None)
             ),
         )
-        agent = gateway.snapshot.agents.get(identity.agent or "")
-        self._permissions = {
-            name: agent.upstreams.get(name, _NO_PERMISSIONS) if agent else _NO_PERMISSIONS
-            for name in surface.upstreams
-        }
 
     # ClientHandler
 
@@ -233,16 +236,25 @@ class ClientSession:
             self._tell(Action("unknown", notification.method, upstream), notification)
 
     def _tell(self, action: Action, notification: Notification) -> None:
-        """Give a notification on to an upstream, once it is allowed and recorded."""
+        """Give a notification on to an upstream, once it is allowed and recorded.
+
+        One that is not ready does without: no notification may come before its handshake.
+        """
         params = _params_of(notification)
         verdict = self._decide(action)
+        call, started_ns = new_call_id(), time.monotonic_ns()
 
         def recorded(unavailable: AuditUnavailable | None) -> None:
+            if unavailable is not None or not verdict.allows:
+                return
             link = self._links.get(action.upstream)
-            if unavailable is None and verdict.allows and link is not None:
+            if link is not None and link.ready:
                 link.connection.notify(action.method, encode(params) if params else None)
+                self._gateway.recorder.done(call, started_ns)
+            else:
+                self._gateway.recorder.failed(call, started_ns, "upstream_lost")
 
-        self._record(action, verdict, recorded)
+        self._record(action, verdict, recorded, call=call)
 
     # The handshake
 
@@ -304,7 +316,7 @@ class ClientSession:
                 self._answer_handshake(client_id, bare_result(revision, name), reply)
             else:
                 reply.answer(frames.error(client_id, failure.code, failure.reason))
-                if self._start_failed is not None:
+                if self._start_failed is not None and not self._closed:
                     self._start_failed(failure.reason)
 
         link.when_ready(known)
@@ -416,7 +428,7 @@ class ClientSession:
             Action(kind, method, upstream, name),
             {key: value for key, value in params.items() if key != "_meta"},
             identity=self._identity,
-            reply=_NO_REPLY,
+            reply=self._no_reply,
             started_ns=time.monotonic_ns(),
         )
         self._calls.submit(call)
@@ -450,10 +462,12 @@ class ClientSession:
         action: Action,
         verdict: Decision,
         then: Callable[[AuditUnavailable | None], None],
+        *,
+        call: str | None = None,
     ) -> None:
-        self._gateway.recorder.decision(
-            new_call_id(), self._party, self._identity, action, verdict, {}, then
-        )
+        call = new_call_id() if call is None else call
+        recorder = self._gateway.recorder
+        recorder.decision(call, self._party, self._identity, action, verdict, {}, then)
 
     def _event(self, event: str, data: Data, *, upstream: str | None = None) -> None:
         self._gateway.recorder.event(
