@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog.drift import Vanished, vanished
@@ -157,6 +157,7 @@ _definitions = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcAB_-1", max_size=12)), st.lists(_definitions, max_size=6))
 def test_whatever_is_offered_a_successor_is_offered_and_not_named(
     named: list[str], definitions: list[dict[str, Any]]

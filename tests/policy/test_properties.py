@@ -79,7 +79,7 @@ def surely_names_tool(entry: str, server: str, tool: str, world: Mapping[str, ob
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(_cases)
 def test_nothing_is_reached_that_is_not_declared(
     case: tuple[dict[str, list[str]], list[str], list[str], list[str]],
@@ -99,7 +99,7 @@ def test_nothing_is_reached_that_is_not_declared(
                     assert any(names_tool(entry, server, tool) for entry in ceiling)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(_cases)
 def test_what_is_declared_without_doubt_is_reached(
     case: tuple[dict[str, list[str]], list[str], list[str], list[str]],
@@ -117,7 +117,7 @@ def test_what_is_declared_without_doubt_is_reached(
                 assert f"{server}:{tool}" in reached
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(_cases)
 def test_disallowed_tools_and_the_ceiling_only_ever_narrow(
     case: tuple[dict[str, list[str]], list[str], list[str], list[str]],
@@ -132,7 +132,7 @@ def test_disallowed_tools_and_the_ceiling_only_ever_narrow(
     assert both == cut & capped
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(_cases)
 def test_a_listing_shows_exactly_what_a_call_reaches(
     case: tuple[dict[str, list[str]], list[str], list[str], list[str]],
@@ -170,6 +170,7 @@ _MUTATIONS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["echo", "list_people", "get-code"]), _MUTATIONS, _MUTATIONS)
 def test_no_variant_of_a_declared_name_is_reached(name: str, one: object, other: object) -> None:
     assert callable(one)
@@ -191,6 +192,7 @@ _SNAPSHOT: Snapshot = compiled(
 )
 
 
+@settings(deadline=None)
 @given(
     st.none() | st.just("a") | _ANYTHING,
     _KINDS,
@@ -231,6 +233,7 @@ _definitions = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_definitions | st.sampled_from(_TOOLS).map(lambda name: {"name": name})))
 def test_whatever_an_upstream_lists_only_the_declared_name_is_reached(
     listed: list[object],
