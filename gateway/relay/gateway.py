@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.policy.snapshot import Snapshot
 from gateway.relay.connection import Connection
+from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
 
@@ -23,13 +24,13 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
 
 
 class Handshakes(Protocol):
-    """Answers to `initialize`, kept between runs."""
+    """Answers to `initialize` and `server/discover`, kept between runs."""
 
-    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
-        """The result that this upstream last gave to this handshake."""
+    def get(self, upstream: str, greeting: bytes) -> dict[str, object] | None:
+        """The answer that this upstream last gave to a client with this greeting's key."""
 
-    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
-        """Keep a result."""
+    def put(self, upstream: str, greeting: bytes, result: dict[str, object]) -> None:
+        """Keep an answer."""
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -37,6 +38,7 @@ class Gateway(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     recorder: Recorder
+    binder: Binder
     handshakes: Handshakes
     open_transport: OpenTransport
     limits: Mapping[str, UpstreamLimits]

@@ -17,6 +17,7 @@ from gateway.errors import UserError
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.handshakes import HandshakeFiles
+from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 
@@ -60,6 +61,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     gateway = Gateway(
         snapshot=loaded.snapshot,
         recorder=recorder,
+        binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
         open_transport=open_transport,
         limits={

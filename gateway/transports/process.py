@@ -21,7 +21,7 @@ from gateway.transports.upstream import UpstreamUnavailable
 from gateway.wire.lines import LineFramer, Oversized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gateway.transports.upstream import UpstreamEvents
 
@@ -131,7 +131,14 @@ class StdioUpstream:
             lambda: _OutputProtocol(self._stdout_received, self._pipe_closed), stdout
         )
 
-    def send(self, frame: bytes, request: int | None = None) -> None:
+    closes_streams = False
+
+    def send(
+        self,
+        frame: bytes,
+        request: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Write one message; see `UpstreamTransport.send`."""
         if b"\n" in frame:
             raise ValueError("a frame must not contain a line feed")
