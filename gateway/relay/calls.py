@@ -102,6 +102,10 @@ class Calls:
         """
         return tuple(self._standing.get(upstream, {}).items())
 
+    def subscribed(self, upstream: str, uri: str) -> bool:
+        """Whether this session subscribed to a resource."""
+        return ("resources/subscribe", uri) in self._standing.get(upstream, {})
+
     def close(self) -> None:
         """The client is gone; what it still waited for is recorded as unanswered."""
         self.rounds.close()

@@ -21,6 +21,7 @@ from gateway.relay.link import Data, Greeting, UpstreamLink
 from gateway.relay.listings import NO_TOOLS, Lister, Listing
 from gateway.relay.recording import Party
 from gateway.relay.routes import ResourceRoutes
+from gateway.relay.shared import SharedUpstreams
 from gateway.relay.surface import Surface
 from gateway.transports.client import Outlet, Reply
 from gateway.wire import frames
@@ -60,6 +61,7 @@ class SessionCore:
         identity: Identity,
         outlet: Outlet,
         transport: Transport,
+        shared: SharedUpstreams | None = None,
     ) -> None:
         self.id = new_session_id()
         self.gateway = gateway
@@ -98,6 +100,7 @@ class SessionCore:
             self.routes,
             lambda: self.hearing.tell("notifications/tools/list_changed", {}),
         )
+        self._shared = shared
         self._opened = False
         self._closed = False
 
@@ -122,6 +125,9 @@ class SessionCore:
             if not self.decide(Action("session", "initialize", name)).allows:
                 continue
             limits = self.gateway.limits[name]
+            if limits.shared and self._shared is not None:
+                self.links[name] = self._shared.join(name, self.hearing)
+                continue
             link = UpstreamLink(
                 name,
                 self.hearing,
@@ -139,7 +145,8 @@ class SessionCore:
     def pause_upstreams(self) -> None:
         """Read no more from the upstreams until the client takes what there is."""
         for link in self.links.values():
-            link.pause_reading()
+            if not link.shared:
+                link.pause_reading()
 
     def resume_upstreams(self) -> None:
         """Read from the upstreams again."""
@@ -154,7 +161,10 @@ class SessionCore:
         self.hearing.listeners.end()
         self.calls.close()
         self.asking.close()
-        await asyncio.gather(*(link.stop(grace_s) for link in self.links.values()))
+        own = [link for link in self.links.values() if not link.shared]
+        await asyncio.gather(*(link.stop(grace_s) for link in own))
+        if self._shared is not None:
+            self._shared.leave(self.hearing)
         await self.gateway.recorder.drain()
         if self._opened:
             self.event("session.closed", {"reason": reason})

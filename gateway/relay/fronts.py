@@ -9,6 +9,7 @@ from gateway.identity.identity import Identity
 from gateway.relay.core import SessionCore, params_of
 from gateway.relay.gateway import Gateway
 from gateway.relay.handshake_client import HandshakeClient
+from gateway.relay.shared import SharedUpstreams
 from gateway.relay.stateless_client import (
     Cancel,
     Headers,
@@ -97,7 +98,10 @@ class StatelessEndpoint:
     agent, name and capabilities share one, which outlives them by some minutes.
     """
 
-    def __init__(self, gateway: Gateway, surface: Surface, identity: Identity) -> None:
+    def __init__(
+        self, gateway: Gateway, surface: Surface, identity: Identity, shared: SharedUpstreams
+    ) -> None:
+        self._shared = shared
         self._gateway = gateway
         self._surface = surface
         self._identity = identity
@@ -143,7 +147,9 @@ class StatelessEndpoint:
             await asyncio.wait(self._closing)
 
     def _core(self) -> SessionCore:
-        return SessionCore(self._gateway, self._surface, self._identity, _NO_OUTLET, "http")
+        return SessionCore(
+            self._gateway, self._surface, self._identity, _NO_OUTLET, "http", self._shared
+        )
 
     def _pooled(self, envelope: RequestEnvelope) -> _Pooled:
         key = msgspec.json.encode((envelope.capabilities, envelope.client), order="deterministic")

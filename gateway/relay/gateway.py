@@ -21,6 +21,7 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
 
     start_timeout_s: float = 20.0
     call_timeout_s: float | None = None
+    shared: bool = False
 
 
 class Handshakes(Protocol):

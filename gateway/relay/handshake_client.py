@@ -178,7 +178,8 @@ class HandshakeClient:
                 flags.add("resourcesListChanged")
             if permissions.prompts is not None:
                 flags.add("promptsListChanged")
-            link.want(Wanted(frozenset(flags)))
+            if not link.shared:
+                link.want(Wanted(frozenset(flags)))
         if core.surface.aggregate:
             self._answer_aggregate(request.id, revision, reply)
         else:

@@ -93,16 +93,19 @@ class Hearing:
         if isinstance(message, Request):
             self._question(link.connection, message, params, exchange)
             return
-        if message.method == "notifications/progress":
-            carried = self._calls.progressed(link.connection, params)
-        elif message.method == "notifications/cancelled":
-            carried = self._asking.cancelled(link.connection, params, self._outlet_send)
-        elif message.method == "notifications/subscriptions/acknowledged":
-            carried = True
-        else:
-            carried = self._news(link, message.method, untagged(params), exchange)
-        if not carried:
+        if not self.told(link, message.method, params, request):
             self.upstream_event(link, "frame.dropped", {"method": message.method[:64]})
+
+    def told(self, link: UpstreamLink, method: str, params: Params, request: int | None) -> bool:
+        """Give a notification on to whom it concerns; False where that is nobody here."""
+        if method == "notifications/progress":
+            return self._calls.progressed(link.connection, params)
+        if method == "notifications/cancelled":
+            return self._asking.cancelled(link.connection, params, self._outlet_send)
+        if method == "notifications/subscriptions/acknowledged":
+            return True
+        exchange = self._calls.exchange_of(link.connection, request)
+        return self._news(link, method, untagged(params), exchange)
 
     def upstream_event(self, link: UpstreamLink, event: str, data: Data) -> None:
         """Record what happened to an upstream."""
@@ -179,6 +182,10 @@ class Hearing:
         context = Context(
             owns_task=isinstance(task, str) and self._calls.tasks.owns(link.name, task, agent)
         )
+        if link.shared and method == "notifications/resources/updated":
+            uri = params.get("uri")
+            if not isinstance(uri, str) or not self._calls.subscribed(link.name, uri):
+                return True  # another session's
         action = Action(known.kind, method, link.name)
         if not decide(agent, action, self._gateway.snapshot, context).allows:
             return False

@@ -102,8 +102,10 @@ class UpstreamLink:
         *,
         greeting: Greeting,
         start_timeout_s: float,
+        shared: bool = False,
     ) -> None:
         self.name = name
+        self.shared = shared
         self.greeting = greeting
         self.catalog: UpstreamCatalog | None = None
         self.answer: dict[str, object] | None = None

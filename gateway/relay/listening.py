@@ -17,6 +17,8 @@ _FLAGS = {
     "notifications/prompts/list_changed": "promptsListChanged",
     "notifications/resources/list_changed": "resourcesListChanged",
 }
+NEWS_OF_LISTS = frozenset(_FLAGS.values())
+"""The flags of the protocol's filter for changed listings."""
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _AGAIN_S = 1.0
 

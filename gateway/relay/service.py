@@ -7,8 +7,11 @@ from gateway.relay.core import SessionCore
 from gateway.relay.fronts import StatelessEndpoint
 from gateway.relay.gateway import Gateway
 from gateway.relay.handshake_client import HandshakeClient
+from gateway.relay.shared import SharedUpstreams
 from gateway.relay.surface import Aggregate, Mirror, Surface
 from gateway.transports.client import Outlet
+
+_CLOSE_GRACE_S = 2.0
 
 
 class GatewayService:
@@ -25,6 +28,7 @@ class GatewayService:
         self._surfaces: dict[str, Surface] = {f"/{name}/mcp": Mirror(name) for name in names}
         self._surfaces["/mcp"] = Aggregate(names)
         self._stateless: dict[str, StatelessEndpoint] = {}
+        self._shared = SharedUpstreams(gateway)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -36,14 +40,16 @@ class GatewayService:
         surface = self._surfaces.get(path)
         if surface is None:
             return None
-        core = SessionCore(self._gateway, surface, self._identity, outlet, "http")
+        core = SessionCore(self._gateway, surface, self._identity, outlet, "http", self._shared)
         return HandshakeClient(core)
 
     def stateless(self, path: str) -> StatelessEndpoint | None:
         """The endpoint for clients without a session; None where there is no such endpoint."""
         endpoint = self._stateless.get(path)
         if endpoint is None and path in self._surfaces:
-            endpoint = StatelessEndpoint(self._gateway, self._surfaces[path], self._identity)
+            endpoint = StatelessEndpoint(
+                self._gateway, self._surfaces[path], self._identity, self._shared
+            )
             self._stateless[path] = endpoint
         return endpoint
 
@@ -57,3 +63,4 @@ class GatewayService:
         """End what stateless clients shared."""
         for endpoint in self._stateless.values():
             await endpoint.close("the gateway is stopping")
+        await self._shared.close(_CLOSE_GRACE_S)

@@ -187,7 +187,8 @@ class StatelessClient:
             permissions = core.permissions[name]
             resources = wanted.resources if permissions.resources is not None else frozenset()
             before = link.wanted.resources
-            link.want(Wanted(wanted.flags, resources))
+            if not link.shared:
+                link.want(Wanted(wanted.flags, resources))
             if link.connection.modern:
                 continue
             for uri in resources - before:

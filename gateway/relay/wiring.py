@@ -65,7 +65,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
         open_transport=open_transport,
         limits={
-            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s)
+            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s, entry.shared)
             for name, entry in settings.upstreams.items()
         },
     )
