@@ -13,8 +13,9 @@ def default_directory(environ: Mapping[str, str]) -> Path:
     named = environ.get("MCP_TOOL_GATEWAY_AUDIT")
     if named:
         return Path(named)
-    state = environ.get("XDG_STATE_HOME")
-    base = Path(state) if state else Path.home() / ".local" / "state"
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    base = state if state.is_absolute() else Path.home() / ".local" / "state"
     return base / "mcp-tool-gateway" / "audit"
 
 

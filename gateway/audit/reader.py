@@ -7,6 +7,7 @@ killed writer, and lines that somebody or a failing disk has changed.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeAlias
@@ -117,8 +118,8 @@ def read_journals(directory: Path, report: Report) -> Iterator[Entry]:
     """
     heap: list[tuple[str, int, Entry, Iterator[Entry]]] = []
     for number, path in enumerate(journal_files(directory).values()):
-        first = next(read_journal(path, _ignore), None)
-        records = read_journal(path, report)
+        first = next(_if_there(path, _ignore), None)
+        records = _if_there(path, report)
         if first is None:
             for _ in records:  # there is none: only its problems are of interest
                 pass
@@ -128,8 +129,9 @@ def read_journals(directory: Path, report: Report) -> Iterator[Entry]:
     while heap:
         _, number, entry, records = heappop(heap)
         if number < 0:  # not open yet
-            entry = next(records)
             number = -number - 1
+            if next(records, None) is None:
+                continue
         yield entry
         following = next(records, None)
         if following is not None:
@@ -173,6 +175,11 @@ def _read_whole_lines(path: Path, offset: int, report: Report) -> tuple[list[Ent
             report(problem)
             end = max(end, problem.offset + problem.size_bytes)
     return entries, end
+
+
+def _if_there(path: Path, report: Report) -> Iterator[Entry]:
+    with suppress(FileNotFoundError):  # deleted since it was listed
+        yield from read_journal(path, report)
 
 
 def _ignore(_: Problem) -> None:

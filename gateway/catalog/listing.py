@@ -39,7 +39,8 @@ class UpstreamCatalog(msgspec.Struct, frozen=True):
 def build_catalog(upstream: str, definitions: Iterable[object]) -> UpstreamCatalog:
     """Read a complete tools/list; entries that cannot be named without doubt are withheld.
 
-    Withheld are unfit names, names that stand twice, and names that the client would spell alike.
+    Withheld are unfit names, names that stand twice, names that the client would spell alike, and
+    definitions that are nested too deeply to be written.
     """
     tools: dict[str, ToolEntry] = {}
     withheld: dict[str, str] = {}
@@ -65,7 +66,10 @@ def build_catalog(upstream: str, definitions: Iterable[object]) -> UpstreamCatal
             for clashing in (name, other):
                 withheld[clashing] = f"clients spell {other!r} and {name!r} alike, as {spelling!r}"
             continue
-        tools[name] = _entry(upstream, name, definition)
+        try:
+            tools[name] = _entry(upstream, name, definition)
+        except RecursionError:
+            withheld[name] = "its definition is nested too deeply"
     return UpstreamCatalog(upstream, tools, withheld)
 
 

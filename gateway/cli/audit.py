@@ -13,26 +13,20 @@ from typing import Final, TypeVar
 import click
 
 from gateway.audit.calls import Call, Filters
+from gateway.audit.files import default_directory
 from gateway.audit.index import Index
 from gateway.audit.reader import Entry, Problem, follow
 from gateway.cli import output
 from gateway.errors import UserError
 
 EXIT_NO_SUCH_CALL: Final = 1
-DIRECTORY_VARIABLE: Final = "MCP_TOOL_GATEWAY_AUDIT"
 COLUMNS: Final = ("TIME", "CALL", "AGENT", "TARGET", "DECISION", "STATUS", "MS", "REASON")
 _WIDTHS: Final = (27, 36, 20, 32, 8, 13, 8, 0)  # of a followed line; the last column runs on
 
 
 def audit_directory(config: Path | None) -> Path:
     """The audit directory where the command line does not name one."""
-    named = os.environ.get(DIRECTORY_VARIABLE)
-    if named:
-        return Path(named)
-    state = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
-    return base / "mcp-tool-gateway" / "audit"
+    return default_directory(os.environ)
 
 
 def _as_recorded(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

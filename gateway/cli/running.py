@@ -3,10 +3,13 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 from gateway.config.load import Loaded
 from gateway.errors import UserError
 from gateway.identity.identity import Identity, of_process
+
+T = TypeVar("T")
 
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
@@ -37,7 +40,7 @@ def require_agent(loaded: Loaded, agent: str | None) -> Identity:
     return identity
 
 
-def run(main: Coroutine[object, object, int]) -> int:
+def run(main: Coroutine[object, object, T]) -> T:
     """Run a command's coroutine on the fastest event loop there is."""
     try:
         import uvloop

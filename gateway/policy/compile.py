@@ -4,10 +4,10 @@ Patterns are resolved here, against the configured upstreams, and nowhere else: 
 upstreams could own is refused, never guessed by splitting it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gateway.agents import AgentDefinition, Finding, ToolPattern
-from gateway.catalog.names import normalise
+from gateway.agents import AgentDefinition, Dialect, Finding, ToolPattern
+from gateway.catalog.names import normalise, tool_id
 from gateway.policy.snapshot import (
     AgentPermissions,
     Grant,
@@ -42,38 +42,16 @@ def compile_snapshot(
 def resolution_findings(
     definitions: Iterable[AgentDefinition], upstreams: Iterable[str]
 ) -> tuple[Finding, ...]:
-    """Declared entries that no upstream, or more than one, could own."""
+    """Entries that no upstream, or more than one, could own."""
     known = tuple(upstreams)
-    findings = []
-    for definition in definitions:
-        for pattern in (*definition.tools, *definition.disallowed):
-            if pattern.form not in ("tool", "server"):
-                continue
-            owners = owners_of(pattern, known)
-            if len(owners) == 1:
-                continue
-            if owners:
-                code, severity = "ambiguous-entry", "error"
-                message = (
-                    f"{pattern.text!r} could belong to the upstreams {_listed(owners)}; it grants "
-                    "nothing until one of them is renamed in gateway.yaml"
-                )
-            else:
-                code, severity = "unknown-upstream", "warning"
-                message = (
-                    f"{pattern.text!r} names no configured upstream (there are: {_listed(known)}) "
-                    "and grants nothing"
-                )
-            findings.append(
-                Finding(
-                    code=code,
-                    severity="error" if severity == "error" else "warning",
-                    message=message,
-                    path=definition.path,
-                    line=pattern.line,
-                )
-            )
-    return tuple(findings)
+    return tuple(
+        finding
+        for definition in definitions
+        for finding in (
+            *_unresolved_grants(definition, known),
+            *_unresolved_refusals(definition, known),
+        )
+    )
 
 
 def owners_of(pattern: ToolPattern, upstreams: Iterable[str]) -> tuple[str, ...]:
@@ -90,26 +68,106 @@ def owners_of(pattern: ToolPattern, upstreams: Iterable[str]) -> tuple[str, ...]
     return ()
 
 
+def meanings_of(wanted: str, upstreams: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Every (upstream, normalised tool name) that the tool id `wanted` could mean."""
+    return tuple((name, tool) for name in upstreams if (tool := _tool_on(name, wanted)))
+
+
+def _tool_on(upstream: str, wanted: str) -> str:
+    """The normalised tool name that a tool id means on `upstream`, "" where it means none."""
+    prefix = tool_id(upstream, "")
+    return wanted[len(prefix) :] if wanted.startswith(prefix) else ""
+
+
 def _spelling(pattern: ToolPattern, upstream: str) -> str:
     """The normalised tool name that the entry means on `upstream`, "" where it means none."""
-    if pattern.server:
-        return normalise(pattern.tool)
-    prefix = f"mcp__{normalise(upstream)}__"
-    return pattern.tool_id[len(prefix) :] if pattern.tool_id.startswith(prefix) else ""
+    return normalise(pattern.tool) if pattern.server else _tool_on(upstream, pattern.tool_id)
+
+
+def _owners_of_refusal(
+    pattern: ToolPattern, dialect: Dialect, upstreams: Iterable[str]
+) -> tuple[str, ...]:
+    """The upstreams that an entry takes away from, in every way it could be read.
+
+    OpenCode matches `srv_*` with `server_tool`, so there it also refuses a server `srv_two`.
+    """
+    known = tuple(upstreams)
+    owners = owners_of(pattern, known)
+    if dialect != "opencode" or pattern.form != "server":
+        return owners
+    prefix = f"{normalise(pattern.server)}_"
+    return tuple(name for name in known if name in owners or normalise(name).startswith(prefix))
+
+
+def _unresolved_grants(
+    definition: AgentDefinition, upstreams: tuple[str, ...]
+) -> Iterator[Finding]:
+    for pattern in definition.tools:
+        owners = owners_of(pattern, upstreams)
+        if len(owners) == 1 or pattern.form not in ("tool", "server"):
+            continue
+        if owners:
+            yield Finding(
+                "ambiguous-entry",
+                "error",
+                f"{pattern.text!r} could belong to the upstreams {_listed(owners)}; it grants "
+                "nothing until one of them is renamed in gateway.yaml",
+                definition.path,
+                pattern.line,
+            )
+        else:
+            yield Finding(
+                "unknown-upstream",
+                "warning",
+                f"{pattern.text!r} names no configured upstream (there are: "
+                f"{_listed(upstreams)}) and grants nothing; correct or remove it",
+                definition.path,
+                pattern.line,
+            )
+
+
+def _unresolved_refusals(
+    definition: AgentDefinition, upstreams: tuple[str, ...]
+) -> Iterator[Finding]:
+    owners: dict[tuple[str, int], set[str]] = {}
+    for pattern in definition.disallowed:
+        if pattern.form in ("tool", "server"):
+            # OpenCode's entries stand here once for each way to read them.
+            entry = owners.setdefault((pattern.text, pattern.line), set())
+            entry.update(_owners_of_refusal(pattern, definition.dialect, upstreams))
+    for (text, line), names in owners.items():
+        if not names:
+            yield Finding(
+                "unknown-upstream",
+                "warning",
+                f"{text!r} names no configured upstream (there are: {_listed(upstreams)}) and "
+                "refuses nothing; correct or remove it",
+                definition.path,
+                line,
+            )
+        elif len(names) > 1 and definition.dialect != "opencode":
+            yield Finding(
+                "ambiguous-entry",
+                "warning",
+                f"{text!r} could belong to the upstreams {_listed(sorted(names))}, so it is "
+                "refused on each of them; rename one of them in gateway.yaml",
+                definition.path,
+                line,
+            )
 
 
 def _compile_agent(
     definition: AgentDefinition, operator: OperatorEntry, upstreams: tuple[str, ...]
 ) -> AgentPermissions:
-    declared = _select(definition.tools, definition.path, upstreams)
-    disallowed = _select(definition.disallowed, definition.path, upstreams, ambiguous=True)
+    declared = _granting(definition.tools, definition.path, upstreams)
+    disallowed = _refusing(definition, upstreams)
     refusal = _refusal(definition, operator)
     if definition.inherits:
         everything = Grant("every tool (inherited)", definition.path, definition.tools_line)
         declared = {name: Selection(whole=everything) for name in upstreams}
     ceiling = None
     if operator.max_tools is not None:
-        ceiling = _select(operator.max_tools, operator.path, upstreams)
+        ceiling = _granting(operator.max_tools, operator.path, upstreams)
     permissions = {}
     for name in upstreams:
         cap = None if ceiling is None else ceiling.get(name, Selection())
@@ -130,10 +188,19 @@ def _compile_agent(
         file=definition.path,
         line=definition.tools_line,
         upstreams={} if refusal is not None else permissions,
-        declared_ids=tuple(
-            dict.fromkeys(pattern.tool_id for pattern in definition.tools if pattern.tool_id)
-        ),
+        declared_ids=_declared_ids(permissions),
         refusal=refusal,
+        ceiling=Grant("max_tools", operator.path, operator.line) if ceiling is not None else None,
+    )
+
+
+def _declared_ids(upstreams: Mapping[str, UpstreamPermissions]) -> tuple[str, ...]:
+    return tuple(
+        tool_id(name, tool)
+        for name, here in upstreams.items()
+        for tool in here.declared.tools
+        if here.disallowed.find(tool) is None
+        and (here.ceiling is None or here.ceiling.find(tool) is not None)
     )
 
 
@@ -168,27 +235,40 @@ def _granted(
     return Grant(f"grants.{kind}: {upstream}", operator.path, operator.line)
 
 
-def _select(
-    patterns: Iterable[ToolPattern],
-    path: str,
-    upstreams: tuple[str, ...],
-    *,
-    ambiguous: bool = False,
+def _granting(
+    patterns: Iterable[ToolPattern], path: str, upstreams: tuple[str, ...]
 ) -> dict[str, Selection]:
-    """The selection per upstream. `ambiguous`: an entry that several could own counts for each."""
+    """What entries give, by upstream; one that several upstreams could own gives nothing."""
+    owned = [(pattern, owners_of(pattern, upstreams)) for pattern in patterns]
+    return _selections(
+        (entry for entry in owned if len(entry[1]) == 1 or entry[0].form == "every_server"), path
+    )
+
+
+def _refusing(definition: AgentDefinition, upstreams: tuple[str, ...]) -> dict[str, Selection]:
+    """What the disallowed entries take away, by upstream; each wherever it could belong."""
+    owned = (
+        (pattern, _owners_of_refusal(pattern, definition.dialect, upstreams))
+        for pattern in definition.disallowed
+    )
+    return _selections(owned, definition.path)
+
+
+def _selections(
+    owned: Iterable[tuple[ToolPattern, tuple[str, ...]]], path: str
+) -> dict[str, Selection]:
+    """Tables of entries with their upstreams; where two say the same, the first is kept."""
     whole: dict[str, Grant] = {}
     tools: dict[str, dict[str, Grant]] = {}
-    for pattern in patterns:
-        owners = owners_of(pattern, upstreams)
-        if len(owners) > 1 and not ambiguous and pattern.form != "every_server":
-            continue
+    for pattern, owners in owned:
         grant = Grant(pattern.text, path, pattern.line)
         for name in owners:
             if pattern.form == "tool":
                 tools.setdefault(name, {}).setdefault(_spelling(pattern, name), grant)
             else:
                 whole.setdefault(name, grant)
-    return {name: Selection(whole.get(name), tools.get(name, {})) for name in {*whole, *tools}}
+    names = dict.fromkeys((*whole, *tools))
+    return {name: Selection(whole.get(name), tools.get(name, {})) for name in names}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -8,8 +8,11 @@ from gateway.policy.values import Action, Context, Decision
 from gateway.wire.methods import ActionKind
 
 _NOWHERE = UpstreamPermissions()
-_RESEMBLANCE = 0.75
-_COMPARED_NAMES = 2_000
+# How alike two names must be to be mentioned: a bare name within the upstream that was asked, and
+# a whole tool id elsewhere, which has much in common with every other one.
+_ALIKE_HERE = 0.7
+_ALIKE_ELSEWHERE = 0.85
+_COMPARED_NAMES = 500
 _COMPARED_CHARS = 128
 
 
@@ -61,12 +64,16 @@ def _decide_tool(
     if refused is not None:
         reason = f"{wanted} is disallowed for the agent {agent.name!r} by {refused.text!r}"
         return _at("deny", "disallowed tools", reason, refused, tool=wanted)
+    problem = unfit(action.name)
+    if problem is not None:
+        reason = f"{wanted} cannot be declared by the agent {agent.name!r}: {problem}"
+        return Decision("deny", "not declared", reason, agent.file, agent.line, wanted)
     declared = here.declared.find(spelling)
-    if declared is None or unfit(action.name) is not None:
+    if declared is None:
         return Decision(
             "deny",
             "not declared",
-            _undeclared(agent, wanted),
+            _undeclared(agent, action, wanted),
             agent.file,
             agent.line,
             wanted,
@@ -74,9 +81,9 @@ def _decide_tool(
     if here.ceiling is not None and here.ceiling.find(spelling) is None:
         reason = (
             f"{wanted} is declared by the agent {agent.name!r}, but not within the operator's "
-            f"max_tools for it"
+            "max_tools for it"
         )
-        return _at("deny", "ceiling", reason, declared, tool=wanted)
+        return _at("deny", "ceiling", reason, agent.ceiling or declared, tool=wanted)
     reason = f"{wanted} is declared by the agent {agent.name!r} as {declared.text!r}"
     if context.catalog is None:
         return Decision(
@@ -178,14 +185,30 @@ def _grant(
     return None
 
 
-def _undeclared(agent: AgentPermissions, wanted: str) -> str:
+def _undeclared(agent: AgentPermissions, action: Action, wanted: str) -> str:
     reason = f"{wanted} is not declared by the agent {agent.name!r}"
-    close = difflib.get_close_matches(
-        wanted[:_COMPARED_CHARS], agent.declared_ids[:_COMPARED_NAMES], n=1, cutoff=_RESEMBLANCE
-    )
-    if close:
-        reason += f"; the declared tool {close[0]} resembles it"
-    return reason
+    # A listing asks about thousands of tools, and nobody reads why one is left out.
+    close = None if action.method == "tools/list" else _resembling(agent, action, wanted)
+    return reason if close is None else f"{reason}; the declared tool {close} resembles it"
+
+
+def _resembling(agent: AgentPermissions, action: Action, wanted: str) -> str | None:
+    """The declared tool that was most likely meant: of the same upstream first, then of others."""
+    elsewhere = list(agent.declared_ids)
+    if action.upstream:
+        prefix = tool_id(action.upstream, "")
+        here = [name[len(prefix) :] for name in elsewhere if name.startswith(prefix)]
+        close = _closest(normalise(action.name), here, _ALIKE_HERE)
+        if close is not None:
+            return prefix + close
+        elsewhere = [name for name in elsewhere if not name.startswith(prefix)]
+    return _closest(wanted, elsewhere, _ALIKE_ELSEWHERE)
+
+
+def _closest(wanted: str, names: list[str], cutoff: float) -> str | None:
+    spellings = {name[:_COMPARED_CHARS].lower(): name for name in names[:_COMPARED_NAMES]}
+    close = difflib.get_close_matches(wanted[:_COMPARED_CHARS].lower(), spellings, 1, cutoff)
+    return spellings[close[0]] if close else None
 
 
 def _at(effect: str, rule: str, reason: str, grant: Grant, *, tool: str = "") -> Decision:

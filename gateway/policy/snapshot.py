@@ -73,7 +73,11 @@ class UpstreamPermissions(msgspec.Struct, frozen=True):
 
 
 class AgentPermissions(msgspec.Struct, frozen=True):
-    """One agent. `refusal` is set where the whole agent is denied, with the reason."""
+    """One agent. `refusal` is set where the whole agent is denied, with the reason.
+
+    `declared_ids` are the tools that it declares one by one and that nothing takes away again, by
+    upstream. `ceiling` is where the operator set one.
+    """
 
     name: str
     file: str
@@ -81,6 +85,7 @@ class AgentPermissions(msgspec.Struct, frozen=True):
     upstreams: Mapping[str, UpstreamPermissions]
     declared_ids: tuple[str, ...]
     refusal: Grant | None = None
+    ceiling: Grant | None = None
 
 
 class UpstreamTraits(msgspec.Struct, frozen=True):

@@ -62,6 +62,7 @@ class Asking:
         self._identity = identity
         self._name_origin = name_origin
         self._asked: dict[int, _Asked] = {}
+        self._withdrawn: set[int] = set()
         self._last_id = 0
 
     def ask(
@@ -98,9 +99,17 @@ class Asking:
         )
 
     def answer(self, response: Response) -> bool:
-        """Take the client's answer; False where nothing was asked under its id."""
+        """Take the client's answer; False where nothing was asked under its id.
+
+        The answer to a question that was withdrawn meanwhile is dropped.
+        """
         identifier = response.id
-        asked = self._asked.pop(identifier, None) if isinstance(identifier, int) else None
+        if not isinstance(identifier, int):
+            return False
+        if identifier in self._withdrawn:
+            self._withdrawn.discard(identifier)
+            return True
+        asked = self._asked.pop(identifier, None)
         if asked is None:
             return False
         asked.answered(response)
@@ -110,7 +119,7 @@ class Asking:
     def progressed(self, params: Params) -> bool:
         """Carry the client's progress on a question back; False where it belongs to none."""
         token = params.get("progressToken")
-        asked = self._asked.get(token) if isinstance(token, int) else None
+        asked = self._asked.get(token) if type(token) is int else None
         if asked is None or asked.progress_token is None:
             return False
         asked.connection.notify(
@@ -171,6 +180,7 @@ class Asking:
 
     def _withdraw(self, identifier: int, asked: _Asked, params: Params, send: Send) -> None:
         del self._asked[identifier]
+        self._withdrawn.add(identifier)
         cancelled = encode({**params, "requestId": identifier})
         send(frames.notification("notifications/cancelled", cancelled))
         self._recorder.failed(asked.call, asked.started_ns, "cancelled")

@@ -1,7 +1,7 @@
 """The one way of a call: decide, record the decision, forward, answer, record the outcome."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from gateway.audit.errors import AuditUnavailable
@@ -19,7 +19,8 @@ from gateway.relay.refusals import refusal
 from gateway.relay.rounds import Rounds
 from gateway.relay.routes import TaskOwners
 from gateway.wire import frames
-from gateway.wire.envelope import RequestId, Response
+from gateway.wire.envelope import MalformedFrame, RequestId, Response
+from gateway.wire.methods import ActionKind
 from gateway.wire.modern import Refusal, check_param_headers
 from gateway.wire.params import Params, encode
 
@@ -30,12 +31,24 @@ LinkTo = Callable[[str], UpstreamLink | None]
 
 
 class Calls:
-    """The calls of one session that are not answered yet. Is the CallSteps of its rounds."""
+    """The calls of one session that are not answered yet. Is the CallSteps of its rounds.
 
-    def __init__(self, gateway: Gateway, party: Party, link_to: LinkTo, asking: Asking) -> None:
+    `offered` are the kinds of actions that the client was told of: a refused one of another kind
+    is answered as a method that does not exist.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        party: Party,
+        link_to: LinkTo,
+        asking: Asking,
+        offered: Collection[ActionKind],
+    ) -> None:
         self._gateway = gateway
         self._party = party
         self._link_to = link_to
+        self._offered = offered
         self._calls: dict[RequestId, Call] = {}
         self._exchanges: dict[tuple[Connection, int], Exchange] = {}
         self._standing: dict[str, dict[tuple[str, str], Params]] = {}
@@ -56,7 +69,9 @@ class Calls:
     def cancel(self, params: Params) -> bool:
         """The client cancels a call; False where it has none of that id."""
         wanted = params.get("requestId")
-        call = self._calls.get(wanted) if isinstance(wanted, int | str) else None
+        if not isinstance(wanted, int | str) or isinstance(wanted, bool):  # True equals 1
+            return False
+        call = self._calls.get(wanted)
         if call is None:
             return False
         self.cancel_call(call, params)
@@ -87,7 +102,7 @@ class Calls:
     def progressed(self, connection: Connection, params: Params) -> bool:
         """Give an upstream's progress on to the client; False where it belongs to no call."""
         token = params.get("progressToken")
-        exchange = self._exchanges.get((connection, token)) if isinstance(token, int) else None
+        exchange = self._exchanges.get((connection, token)) if type(token) is int else None
         call = exchange.call if exchange is not None else None
         if call is None or call.progress_token is None:
             return False
@@ -163,7 +178,7 @@ class Calls:
         if unavailable is not None:
             self._answer_error(call, frames.UNAVAILABLE, AUDIT_UNAVAILABLE)
         elif verdict.effect != "allow":
-            code, frame = refusal(call, verdict)
+            code, frame = refusal(call, verdict, self._offered)
             self._forget(call)
             call.reply.answer(frame, code)
         elif failure is not None:
@@ -262,7 +277,7 @@ class Calls:
         if isinstance(answer, Failure):
             self.fail(call, answer)
             return
-        method, from_modern = call.action.method, exchange.connection.modern
+        from_modern = exchange.connection.modern
         if answer.result is None:
             error = carried_error(
                 answer.error or b"{}", from_modern=from_modern, to_modern=call.modern
@@ -271,19 +286,31 @@ class Calls:
             call.reply.answer(frames.encoded_error(call.client_id, error), error_code(error))
         else:
             if from_modern:
-                wanted = input_required(method, answer.result)
+                wanted = input_required(call.action.method, answer.result)
                 if wanted is not None:
                     self.rounds.input_wanted(exchange, call, wanted)
                     return
+            try:
+                result = self._fitted(call, answer.result, from_modern=from_modern)
+            except MalformedFrame as malformed:
+                name = call.action.upstream
+                reason = f"the upstream {name!r} gave an unusable answer: {malformed.reason}"
+                self.fail(call, Failure(frames.UPSTREAM_LOST, reason, "error"))
+                return
             self._forget(call)
             self._note_standing(call)
-            result = carried(method, answer.result, from_modern=from_modern, to_modern=call.modern)
-            if call.action.kind == "task" or "task" in call.params or from_modern:
-                agent, upstream = call.identity.agent, call.action.upstream
-                result = self.tasks.noted(upstream, agent, method, result)
             call.reply.answer(frames.result(call.client_id, result))
         tool = call.action.kind == "tool"
         self._gateway.recorder.answered(call.id, call.started_ns, answer, tool=tool)
+
+    def _fitted(self, call: Call, result: memoryview, *, from_modern: bool) -> bytes | memoryview:
+        """A result in the client's era, its tasks noted and cut to the agent's own."""
+        method = call.action.method
+        fitted = carried(method, result, from_modern=from_modern, to_modern=call.modern)
+        if call.action.kind == "task" or "task" in call.params or from_modern:
+            agent, upstream = call.identity.agent, call.action.upstream
+            return self.tasks.noted(upstream, agent, method, fitted)
+        return fitted
 
     def finish(self, call: Call, result: bytes, status: str) -> None:
         """Answer a call with a result of the gateway's own making."""

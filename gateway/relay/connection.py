@@ -161,20 +161,17 @@ class Connection:
 
     def frame_received(self, frame: bytes, request: int | None) -> None:
         """Take one frame, or each member of a batch where the revision has them."""
-        if self._over is not None:
-            return
+        members = None
         try:
-            members = split_batch(frame) if frame[:1] in b"[ \t\r\n" else None
-            if members is None:
-                self._take(parse(frame, mend_surrogates=True), request)
-                return
-            if self.revision not in BATCH_REVISIONS:
+            if frame[:1] in b"[ \t\r\n":
+                members = split_batch(frame)
+            if members is not None and self.revision not in BATCH_REVISIONS:
                 raise MalformedFrame("batches are not part of this protocol revision")
         except MalformedFrame as malformed:
             self._refuse(malformed.reason, frame[:_GUESS_BYTES], frame[-_GUESS_BYTES:], request)
             return
-        for member in members:
-            self.frame_received(member, request)
+        for member in [frame] if members is None else members:
+            self._member_received(member, request)
 
     def frame_dropped(self, dropped: "Oversized") -> None:
         """A message over the size limit."""
@@ -215,6 +212,16 @@ class Connection:
             self._owner.lost(self, reason, detail)
 
     # Messages
+
+    def _member_received(self, member: bytes, request: int | None) -> None:
+        if self._over is not None:
+            return
+        try:
+            message = parse(member, mend_surrogates=True)
+        except MalformedFrame as malformed:
+            self._refuse(malformed.reason, member[:_GUESS_BYTES], member[-_GUESS_BYTES:], request)
+            return
+        self._take(message, request)
 
     def _take(self, message: Message, request: int | None) -> None:
         if not isinstance(message, Response):

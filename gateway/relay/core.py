@@ -19,6 +19,7 @@ from gateway.relay.gateway import Gateway, new_session_id
 from gateway.relay.hearing import Hearing
 from gateway.relay.link import Data, Greeting, UpstreamLink
 from gateway.relay.listings import NO_TOOLS, Lister, Listing
+from gateway.relay.opening import offered_kinds
 from gateway.relay.recording import Party
 from gateway.relay.routes import ResourceRoutes
 from gateway.relay.shared import SharedUpstreams
@@ -35,17 +36,16 @@ UNKNOWN_METHOD = Method("unknown")
 
 
 class _NoReply:
-    """Nobody waits for the answer. Is a Reply."""
+    """Nobody waits for the answer. Is a Reply; what belongs to the request goes to `outlet`."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.send = outlet.send
 
     def expect(self) -> None: ...
     def withdraw(self) -> None: ...
     def answer(self, frame: bytes, code: int | None = None) -> None: ...
     def reject(self, frame: bytes) -> None: ...
     def discard(self, frame: bytes) -> None: ...
-    def send(self, frame: bytes) -> None: ...
-
-
-_NO_REPLY = _NoReply()
 
 
 class SessionCore:
@@ -82,7 +82,14 @@ class SessionCore:
             identity,
             name_origin=surface.aggregate,
         )
-        self.calls = Calls(gateway, self.party, self.links.get, self.asking)
+        self.calls = Calls(
+            gateway,
+            self.party,
+            self.links.get,
+            self.asking,
+            offered_kinds(self.permissions.values()),
+        )
+        self._no_reply = _NoReply(outlet)
         self.hearing = Hearing(
             gateway,
             self.party,
@@ -211,7 +218,7 @@ class SessionCore:
             Action(kind, method, upstream, name),
             {key: value for key, value in params.items() if key != "_meta"},
             identity=self.identity,
-            reply=_NO_REPLY,
+            reply=self._no_reply,
             started_ns=time.monotonic_ns(),
         )
         self.calls.submit(call)
@@ -307,11 +314,13 @@ class SessionCore:
         action: Action,
         verdict: Decision,
         then: Callable[[AuditUnavailable | None], None],
+        *,
+        call: str | None = None,
     ) -> None:
-        """Record a decision on something other than a call."""
-        self.gateway.recorder.decision(
-            new_call_id(), self.party, self.identity, action, verdict, {}, then
-        )
+        """Record a decision on something other than a call, under a new id or that of `call`."""
+        call = new_call_id() if call is None else call
+        recorder = self.gateway.recorder
+        recorder.decision(call, self.party, self.identity, action, verdict, {}, then)
 
     def refuse(self, malformed: MalformedFrame, reply: Reply, *, answered: bool = True) -> None:
         """Record a frame that is no acceptable message, then answer it where it wants one."""
@@ -323,6 +332,11 @@ class SessionCore:
             Decision("deny", "protocol", malformed.reason),
             lambda unavailable: reply.reject(answer) if answered else reply.discard(answer),
         )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        return self._closed
 
     def event(self, event: str, data: Data) -> None:
         """Record something that happened in this session."""

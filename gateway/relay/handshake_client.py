@@ -1,8 +1,10 @@
 """A client of the handshake revisions: `initialize`, then messages in both directions."""
 
+import time
 from collections.abc import Callable
 
 from gateway.audit.errors import AuditUnavailable
+from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action
 from gateway.relay.connection import Failure
@@ -143,15 +145,25 @@ class HandshakeClient:
             self._tell(Action("unknown", notification.method, upstream), params)
 
     def _tell(self, action: Action, params: Params) -> None:
-        """Give a notification on to an upstream, once it is allowed and recorded."""
-        verdict = self._core.decide(action)
+        """Give a notification on to an upstream, once it is allowed and recorded.
+
+        One that is not ready does without: no notification may come before its handshake.
+        """
+        core = self._core
+        verdict = core.decide(action)
+        call, started_ns = new_call_id(), time.monotonic_ns()
 
         def recorded(unavailable: AuditUnavailable | None) -> None:
-            link = self._core.links.get(action.upstream)
-            if unavailable is None and verdict.allows and link is not None and link.ready:
+            if unavailable is not None or not verdict.allows:
+                return
+            link = core.links.get(action.upstream)
+            if link is not None and link.ready:
                 link.connection.notify(action.method, params)
+                core.gateway.recorder.done(call, started_ns)
+            else:
+                core.gateway.recorder.failed(call, started_ns, "upstream_lost")
 
-        self._core.record(action, verdict, recorded)
+        core.record(action, verdict, recorded, call=call)
 
     # The handshake
 
@@ -213,7 +225,7 @@ class HandshakeClient:
                 self._answer(client_id, bare_result(revision, name), reply)
             else:
                 reply.answer(frames.error(client_id, failure.code, failure.reason), failure.code)
-                if self._start_failed is not None:
+                if self._start_failed is not None and not core.closed:
                     self._start_failed(failure.reason)
 
         link.when_ready(known)

@@ -32,7 +32,7 @@ class HandshakeFiles:
         if path not in self._kept:
             try:
                 self._kept[path] = _decode(path.read_bytes())
-            except (OSError, msgspec.DecodeError):
+            except (OSError, msgspec.DecodeError, RecursionError):
                 return None
         return self._kept[path]
 

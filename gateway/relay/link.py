@@ -6,21 +6,24 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from gateway import __version__
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
 from gateway.relay.connection import Connection, Failure
 from gateway.relay.listening import Ear, Wanted
+from gateway.relay.opening import NAME
 from gateway.relay.pages import LIST_MEMBERS, Pages
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 from gateway.wire import frames
-from gateway.wire.envelope import Notification, Request, Response
-from gateway.wire.methods import HANDSHAKE_REVISIONS
+from gateway.wire.envelope import MalformedFrame, Notification, Request, Response
+from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
 from gateway.wire.modern import (
+    LATEST_MODERN,
     MODERN_REVISIONS,
     RequestEnvelope,
     without_envelope,
     without_round,
 )
-from gateway.wire.params import Params
+from gateway.wire.params import Params, decode_object
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
@@ -55,6 +58,17 @@ class Greeting(msgspec.Struct, frozen=True):
             client.get("name"),
         )
         return msgspec.json.encode(key, order="deterministic")
+
+
+def own_greeting() -> Greeting:
+    """The gateway's own, where it asks for nobody in particular: without any capability."""
+    client: dict[str, object] = {"name": NAME, "version": __version__}
+    initialize: Params = {
+        "protocolVersion": LATEST_HANDSHAKE,
+        "capabilities": {},
+        "clientInfo": client,
+    }
+    return Greeting(initialize, RequestEnvelope(LATEST_MODERN, {}, client))
 
 
 Ready = Callable[[Failure | None], None]
@@ -306,17 +320,12 @@ class UpstreamLink:
         task.add_done_callback(self._tasks.discard)
 
     async def _open(self, connection: Connection) -> None:
-        transport = None
         try:
             transport = await self._open_transport(connection)
             await transport.start()
         except UpstreamUnavailable as unavailable:
             self._lose(f"did not start: {unavailable.reason}", unavailable.detail)
             return
-        except asyncio.CancelledError:
-            if transport is not None:
-                await transport.stop(0.0)
-            raise
         connection.transport = transport
         self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
         self._owner.upstream_event(self, "upstream.started", {"attempt": self._failed_starts + 1})
@@ -345,12 +354,16 @@ class UpstreamLink:
         if isinstance(response, Failure) or response.result is None:
             self._next_era("server/discover", _refusal("server/discover", response))
             return
-        result = _object(response.result)
-        versions = result.get("supportedVersions") if result is not None else None
+        try:
+            result = decode_object(bytes(response.result), "members of its answer")
+        except MalformedFrame as malformed:
+            self._next_era("server/discover", f"answered something unusable: {malformed.reason}")
+            return
+        versions = result.get("supportedVersions")
         shared = [
             each for each in MODERN_REVISIONS if isinstance(versions, list) and each in versions
         ]
-        if result is None or not shared:
+        if not shared:
             self._next_era("server/discover", f"supports the protocol revisions {versions!r}")
         else:
             self._adopt(shared[-1], result)
@@ -364,9 +377,10 @@ class UpstreamLink:
         if isinstance(response, Failure) or response.result is None:
             self._next_era("initialize", _refusal("initialize", response))
             return
-        result = _object(response.result)
-        if result is None:
-            self._lose("answered initialize with something other than an object", "")
+        try:
+            result = decode_object(bytes(response.result), "members of its handshake")
+        except MalformedFrame as malformed:
+            self._lose(f"answered initialize with something unusable: {malformed.reason}", "")
             return
         revision = result.get("protocolVersion")
         if not isinstance(revision, str) or revision not in HANDSHAKE_REVISIONS:
@@ -462,17 +476,10 @@ def _refusal(method: str, response: Response | Failure) -> str:
     return f"answered {method} with the error {error_text(response)}"
 
 
-def _object(encoded: memoryview) -> dict[str, object] | None:
-    try:
-        return _decode_object(encoded)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
 def error_text(response: Response) -> str:
     """An upstream's error in words."""
     try:
         error = _decode_object(response.error or b"{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return "an unreadable error"
     return f"{error.get('code')}: {error.get('message')}"

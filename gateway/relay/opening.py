@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from gateway import __version__
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.relay.eras import initialized
-from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
+from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE, ActionKind
 from gateway.wire.modern import LATEST_MODERN, RequestEnvelope
 from gateway.wire.params import Params
 
@@ -59,6 +59,17 @@ def usable(capabilities: object, permissions: UpstreamPermissions) -> dict[str, 
     return told
 
 
+def offered_kinds(permissions: Iterable[UpstreamPermissions]) -> frozenset[ActionKind]:
+    """The kinds of actions besides tool calls that a client with these permissions is told of."""
+    kinds: set[ActionKind] = set()
+    for one in permissions:
+        if one.resources is not None:
+            kinds.add("resource")
+        if one.prompts is not None:
+            kinds.add("prompt")
+    return frozenset(kinds)
+
+
 def bare_result(revision: str, upstream: str) -> dict[str, object]:
     """The answer for an upstream that has not answered in time, or that the agent may not use."""
     return {
@@ -78,13 +89,13 @@ def aggregate_result(
     `instructions` are the upstreams' own, as far as they are known by now.
     """
     capabilities: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
-    for one in permissions:
-        if one.resources is not None:
-            capabilities["resources"] = {"subscribe": True, "listChanged": True}
-        if one.prompts is not None:
-            capabilities["prompts"] = {"listChanged": True}
-        if one.resources is not None or one.prompts is not None:
-            capabilities["completions"] = {}
+    kinds = offered_kinds(permissions)
+    if "resource" in kinds:
+        capabilities["resources"] = {"subscribe": True, "listChanged": True}
+    if "prompt" in kinds:
+        capabilities["prompts"] = {"listChanged": True}
+    if kinds:
+        capabilities["completions"] = {}
     result: dict[str, object] = {
         "protocolVersion": revision,
         "capabilities": capabilities,

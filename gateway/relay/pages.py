@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.wire.envelope import Response
-from gateway.wire.params import Params
+from gateway.wire.envelope import MAX_DEPTH, Response
+from gateway.wire.params import Params, is_deep
 
 LIST_MEMBERS = {
     "tools/list": "tools",
@@ -51,6 +51,8 @@ class Pages:
             result = _decode(response.result)
         except (msgspec.DecodeError, RecursionError):
             return self._fail("its result is not an object")
+        if is_deep(result):
+            return self._fail(f"its result is nested deeper than {MAX_DEPTH} levels")
         for member in _OF_AN_ERA:
             held = result.pop(member, None)
             if member == "ttlMs" and isinstance(held, int):

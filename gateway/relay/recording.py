@@ -134,6 +134,12 @@ class Recorder:
         )
         self._journal.append(record, _seen_elsewhere)
 
+    def done(self, call: str, started_ns: int) -> None:
+        """Record that something was carried out that nobody answers."""
+        duration_us = _since_us(started_ns)
+        record = Outcome(time=timestamp(), call=call, status="ok", duration_us=duration_us)
+        self._journal.append(record, _seen_elsewhere)
+
     def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
         """Record an answer: its size, its keyed digest, and whether it was an error."""
         duration_us = _since_us(started_ns)
@@ -196,7 +202,7 @@ def _examine(result: memoryview, digester: Digester, tool: bool) -> _Examined:
     if tool and b'"isError"' in encoded:
         try:
             is_error = _decode_tool_result(encoded).is_error
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             is_error = False
     return _Examined(len(encoded), digester.digest(encoded), is_error)
 
@@ -204,7 +210,7 @@ def _examine(result: memoryview, digester: Digester, tool: bool) -> _Examined:
 def _error_code(encoded: bytes | None) -> int | None:
     try:
         return _decode_error(encoded or b"").code
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

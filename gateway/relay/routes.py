@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+from gateway.wire.params import decode_object, encode
 
 
 class ResourceRoutes:
@@ -57,13 +55,13 @@ class TaskOwners:
     def noted(
         self, upstream: str, agent: str | None, method: str, result: bytes | memoryview
     ) -> bytes | memoryview:
-        """Note the task that a result says was started; cut a listing to the agent's own tasks."""
+        """Note the task that a result says was started; cut a listing to the agent's own tasks.
+
+        Raises MalformedFrame.
+        """
         if b'"task' not in bytes(result):
             return result
-        try:
-            value = _decode(result)
-        except msgspec.DecodeError:
-            return result
+        value = decode_object(bytes(result), "members of the result")
         task = value.get("task", value)
         if not method.startswith("tasks/") and isinstance(task, dict):
             identifier = task.get("taskId")
@@ -76,7 +74,7 @@ class TaskOwners:
                 for item in listed
                 if isinstance(item, dict) and self.owns(upstream, str(item.get("taskId")), agent)
             ]
-            return msgspec.json.encode(value)
+            return encode(value)
         return result
 
     def upstream_of(self, task: str) -> str:

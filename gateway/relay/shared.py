@@ -9,14 +9,11 @@ import asyncio
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway
 from gateway.relay.hearing import Hearing
-from gateway.relay.link import Data, Greeting, UpstreamLink
+from gateway.relay.link import Data, UpstreamLink, own_greeting
 from gateway.relay.listening import NEWS_OF_LISTS, Wanted
-from gateway.relay.opening import NAME
 from gateway.transports.upstream import UpstreamTransport
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, Notification, Request
-from gateway.wire.methods import LATEST_HANDSHAKE
-from gateway.wire.modern import LATEST_MODERN, RequestEnvelope
 from gateway.wire.params import decode_params
 
 
@@ -50,19 +47,11 @@ class SharedUpstream:
     def __init__(self, gateway: Gateway, name: str) -> None:
         self._gateway = gateway
         self._members: set[Hearing] = set()
-        client = {"name": NAME, "version": "1"}
         self.link = UpstreamLink(
             name,
             self,
             self._open_transport,
-            greeting=Greeting(
-                {
-                    "protocolVersion": LATEST_HANDSHAKE,
-                    "capabilities": {},
-                    "clientInfo": client,
-                },
-                RequestEnvelope(LATEST_MODERN, {}, client),
-            ),
+            greeting=own_greeting(),
             start_timeout_s=gateway.limits[name].start_timeout_s,
             shared=True,
         )

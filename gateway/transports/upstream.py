@@ -26,7 +26,8 @@ class UpstreamEvents(Protocol):
     """What a transport reports. All calls come on the event loop's thread and must not raise."""
 
     def frame_received(self, frame: bytes, request: int | None) -> None:
-        """One JSON-RPC message, without line end, not parsed and not checked.
+        """One JSON-RPC message, without line end, not parsed and not checked. What came over
+        HTTP may contain line breaks between its tokens.
 
         `request` is the gateway's own id of the request whose HTTP response carried it, None
         for stdio and for the GET stream.
@@ -42,7 +43,8 @@ class UpstreamEvents(Protocol):
         """
 
     def waiting_for(self, request: int) -> bool:
-        """HTTP: is the answer to `request` still wanted? Asked when its response has ended."""
+        """HTTP: is the answer to `request` still wanted? Asked when its response has brought a
+        frame or has ended, to tell an answered request from a failed one."""
 
     def noise(self, size_bytes: int) -> None:
         """Something that is not a message was dropped."""

@@ -1,4 +1,4 @@
-"""The params of a request, decoded so that the decided value is the only one anybody can read.
+"""JSON objects that are decided on, decoded so that everybody can read only the one value.
 
 What a client sends is decoded, checked and encoded anew; the upstream sees the second encoding.
 """
@@ -10,10 +10,12 @@ import msgspec
 
 from gateway.wire.envelope import MAX_DEPTH, MalformedFrame
 
-_GUARDED = frozenset(
-    ("jsonrpc", "id", "method", "params", "result", "error", "name", "arguments", "uri", "_meta")
+_GUARDED = (
+    *("jsonrpc", "id", "method", "params", "result", "error"),
+    *("name", "arguments", "uri", "_meta", "ref", "type", "task", "taskId", "requestId"),
 )
-_PLAIN = _GUARDED | {"cursor", "ref", "argument", "context", "level", "task", "taskId", "requestId"}
+_FOLDED = {name.casefold(): name for name in _GUARDED}
+_PLAIN = frozenset((*_GUARDED, "cursor", "argument", "context", "level"))
 
 Params = dict[str, object]
 
@@ -23,29 +25,54 @@ encode = msgspec.json.encode
 
 
 def decode_params(encoded: bytes | None) -> Params:
-    """Decode a request's params; raises MalformedFrame on what parsers read differently.
+    """Decode the params of a message; None is no params. Raises MalformedFrame as `decode_object`.
 
-    That is: duplicate keys at any depth, more than MAX_DEPTH levels, numbers out of range, and
-    top-level names that differ from one the gateway decides on only in case or Unicode form
-    (CVE-2026-27896).
+    Names that differ from one the gateway decides on only in case or Unicode form (CVE-2026-27896)
+    are refused at the top level and in `ref`, which holds the target of a completion.
     """
     if encoded is None:
         return {}
+    params = decode_object(encoded, "params")
+    ref = params.get("ref")
+    for name in (*params, *ref) if isinstance(ref, dict) else params:
+        if name not in _PLAIN and (guarded := _FOLDED.get(_fold(name))) is not None:
+            raise MalformedFrame(f"the params have a look-alike of {guarded!r}")
+    return params
+
+
+def decode_object(encoded: bytes, what: str) -> Params:
+    """Decode an object; raises MalformedFrame, which calls it `what`, where parsers may differ.
+
+    That is: duplicate keys at any depth, more than MAX_DEPTH levels, numbers out of range.
+    """
     try:
         params = _decode(encoded)
         # The encoder cannot write a name twice, so equal bytes prove that none stood twice.
         if encode(params) != encoded:
             json.loads(encoded, object_pairs_hook=_refuse_duplicates)
     except RecursionError:
-        raise MalformedFrame("the params are nested too deeply") from None
+        raise MalformedFrame(f"the {what} are nested too deeply") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise MalformedFrame(f"the params cannot be read safely: {error}") from None
-    if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _depth(params) > MAX_DEPTH:
-        raise MalformedFrame(f"the params are nested deeper than {MAX_DEPTH} levels")
-    for name in params:
-        if name not in _PLAIN and _fold(name) in _GUARDED:
-            raise MalformedFrame(f"the params have a look-alike of {_fold(name)!r}")
+        raise MalformedFrame(f"the {what} cannot be read safely: {error}") from None
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and is_deep(params):
+        raise MalformedFrame(f"the {what} are nested deeper than {MAX_DEPTH} levels")
     return params
+
+
+def is_deep(value: object) -> bool:
+    """Whether objects and lists stand in one another more than MAX_DEPTH levels deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
@@ -55,16 +82,3 @@ def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
 
 def _fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
-
-
-def _depth(value: object) -> int:
-    deepest = 0
-    waiting: list[tuple[object, int]] = [(value, 1)]
-    while waiting:
-        item, level = waiting.pop()
-        deepest = max(deepest, level)
-        if isinstance(item, dict):
-            waiting.extend((child, level + 1) for child in item.values())
-        elif isinstance(item, list):
-            waiting.extend((child, level + 1) for child in item)
-    return deepest

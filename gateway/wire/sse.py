@@ -53,6 +53,11 @@ class EventParser:
         self.last_event_id = b""
         self.retry_ms: int | None = None
 
+    @property
+    def overflowing(self) -> bool:
+        """Whether the event that has not ended yet is too large already."""
+        return self._oversized or (self._too_long and self._partial.startswith(b"data:"))
+
     def feed(self, chunk: bytes) -> list[Event | OversizedEvent]:
         """The events that `chunk` completes, in order."""
         if not self._started:

@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -288,9 +290,13 @@ class Disk:
         self.log.append("synced")
 
 
-async def _settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0.01)
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until `condition` holds; fail when it does not in ten seconds."""
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it never came")
 
 
 def test_power_calls_back_in_order_and_only_after_the_sync(tmp_path: Path) -> None:
@@ -310,15 +316,15 @@ def test_power_calls_back_in_order_and_only_after_the_sync(tmp_path: Path) -> No
         # Written while the first sync runs: it may not cover these, so they wait for the second.
         journal.append(decision(), lambda error: then("second", error))
         journal.append(decision(), lambda error: then("third", error))
-        await _settle()
+        await asyncio.sleep(0.05)
         assert disk.log == []
         assert len(journals(tmp_path)[0].read_bytes().splitlines()) == 4  # written at once
         disk.turn.release()
         assert await asyncio.to_thread(disk.started.acquire, timeout=10)
-        await _settle()
+        await until(lambda: len(disk.log) >= 2)
         assert disk.log == ["synced", "first"]
         disk.turn.release()
-        await _settle()
+        await until(lambda: len(disk.log) >= 5)
         assert disk.log == ["synced", "first", "synced", "second", "third"]
         disk.turn.release()
         journal.close()
@@ -336,18 +342,17 @@ def test_power_refuses_what_could_not_be_synced_and_never_trusts_that_file_again
         journal = Journal.open(tmp_path, durability="power", sync=disk.sync)
         answers: list[AuditUnavailable | None] = []
         disk.failing = True
-        for _ in range(3):
-            disk.turn.release()
         journal.append(decision(name="unsynced"), answers.append)
         journal.append(decision(name="unsynced"), answers.append)
-        await _settle()
+        disk.turn.release()  # one sync for both, or one that fails for them both
+        await until(lambda: len(answers) == 2)
         assert [type(answer) for answer in answers] == [AuditUnavailable] * 2
         assert not journal.writable
 
         answers.clear()
         journal.append(decision(name="lost"), answers.append)
         assert answers == []  # not before append returns, as in the good case
-        await _settle()
+        await until(lambda: len(answers) == 1)
         assert [type(answer) for answer in answers] == [AuditUnavailable]
         assert len(journals(tmp_path)) == 1
 
@@ -356,7 +361,7 @@ def test_power_refuses_what_could_not_be_synced_and_never_trusts_that_file_again
         journal.append(decision(name="after"), answers.append)
         for _ in range(2):
             disk.turn.release()
-        await _settle()
+        await until(lambda: len(answers) == 1)
         assert answers == [None]
         assert journal.writable
         journal.close()
@@ -387,7 +392,7 @@ def test_power_with_the_real_sync_commits_many_records_in_order(tmp_path: Path) 
                 everything.set_result(None)
 
         for number in range(300):
-            journal.append(decision(), lambda error, number=number: then(number, error))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            journal.append(decision(), partial(then, number))
             if number % 50 == 0:
                 await asyncio.sleep(0)
         await everything

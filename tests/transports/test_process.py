@@ -342,6 +342,9 @@ def test_a_child_that_closes_a_pipe_but_stays_is_given_up(run, fd, what) -> None
         child = python(code, events=events)
         await child.start()
         pid = child.pid
+        await until(lambda: events.frames)
+        await asyncio.sleep(0.1)
+        child.send(b"{}")
         await until(lambda: events.closings)
         assert [closing[0] for closing in events.closings] == [
             f"closed its {what} but keeps running"
@@ -429,6 +432,8 @@ class Events:
         print(frame.decode(), flush=True)
     def frame_dropped(self, dropped): ...
     def noise(self, size): ...
+    def pause(self): ...
+    def resume(self): ...
     def closed(self, reason, detail): ...
 
 async def main():
@@ -464,6 +469,23 @@ def test_a_signal_to_the_terminals_process_group_does_not_reach_the_child(run) -
         child = upstream("cat", events=Recorder())
         await child.start()
         assert os.getsid(child.pid) == child.pid != os.getsid(0)
+        await child.stop(1)
+
+    run(scenario())
+
+
+def test_the_exit_is_noticed_where_the_kernel_offers_no_handle(run, monkeypatch) -> None:
+    def forbidden(pid: int) -> int:
+        raise PermissionError(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+
+    async def scenario() -> None:
+        events = Recorder()
+        child = python("raise SystemExit(4)", events=events)
+        await child.start()
+        await until(lambda: events.closings)
+        assert events.closings == [("exited with status 4", "")]
         await child.stop(1)
 
     run(scenario())

@@ -125,6 +125,16 @@ def test_an_oversized_event_is_reported_once_and_reading_goes_on(stream: bytes) 
     assert events_of([stream], LIMIT) == [OversizedEvent(b"3"), message(b"y" * LIMIT, b"3")]
 
 
+def test_an_event_that_never_ends_is_seen_to_overflow() -> None:
+    parser = EventParser(LIMIT)
+    parser.feed(b"data: 1234567\n:" + b"x" * 100)
+    assert not parser.overflowing
+    parser.feed(b"\ndata:" + b"x" * 100)
+    assert parser.overflowing
+    assert parser.feed(b"\n\n") == [OversizedEvent(b"")]
+    assert not parser.overflowing
+
+
 def test_a_long_comment_is_not_an_oversized_event() -> None:
     stream = b":" + b"x" * 1000 + b"\nid: 1" + b"0" * 2000 + b"\ndata: x\n\n"
     assert events_of([stream], LIMIT) == [message(b"x")]

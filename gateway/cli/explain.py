@@ -1,0 +1,250 @@
+"""`gateway explain`: what an agent may do with one tool, and the lines that say so."""
+
+import difflib
+import re
+from pathlib import Path
+
+import click
+import msgspec
+
+from gateway.agents import Finding
+from gateway.catalog.drift import vanished
+from gateway.catalog.listing import UpstreamCatalog
+from gateway.catalog.names import normalise, tool_id
+from gateway.cli.asking import ask_upstreams
+from gateway.cli.output import print_json_line, print_line
+from gateway.config.load import Loaded, load
+from gateway.errors import UserError
+from gateway.policy.compile import meanings_of, resolution_findings
+from gateway.policy.decide import decide
+from gateway.policy.snapshot import Grant, UpstreamPermissions
+from gateway.policy.values import Action, Context, Decision
+
+EXIT_DENIED = 1
+
+_TOOL_ID = re.compile(r"mcp__([A-Za-z0-9_-]+?)__([A-Za-z0-9_-]+)")
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one meaning of a tool id comes to.
+
+    `decision` is provisional where the upstream was not asked: then `offered` is None. `declared`,
+    `disallowed` and `ceiling` are the entries about the tool, None where there is none; `capped`
+    says whether the operator set a ceiling at all. `successor` is what most likely took the place
+    of a tool that is not offered. `findings` are about declared entries without effect.
+    """
+
+    agent: str
+    upstream: str
+    tool: str
+    decision: Decision
+    declared: Grant | None
+    disallowed: Grant | None
+    capped: bool
+    ceiling: Grant | None
+    offered: bool | None
+    successor: str | None
+    findings: tuple[Finding, ...]
+
+
+@click.command(name="explain")
+@click.argument("agent")
+@click.argument("tool_id", metavar="TOOL_ID")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
+)
+@click.option("--live", is_flag=True, help="Also ask the upstream whether it offers the tool.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(agent: str, tool_id: str, config: Path | None, live: bool, as_json: bool) -> int:
+    """Say what AGENT may do with TOOL_ID, and which lines decide it.
+
+    TOOL_ID is written as in agent files: mcp__UPSTREAM__TOOL. The exit code is 0 if the agent may
+    call the tool, 1 if not.
+    """
+    loaded = load(config, cwd=Path.cwd())
+    _require_known(loaded, agent)
+    catalogs: dict[str, UpstreamCatalog] = {}
+    meanings = _meanings(tool_id, loaded)
+    if live:
+        configured = (name for name, _ in meanings if name in loaded.settings.upstreams)
+        catalogs = _ask(loaded, tuple(configured))
+    explanations = [
+        _explain(loaded, agent, upstream, tool, catalogs.get(upstream))
+        for upstream, tool in meanings
+    ]
+    for number, explanation in enumerate(explanations):
+        if as_json:
+            _print_json(explanation)
+        else:
+            if number:
+                click.echo()
+            _print(explanation, loaded)
+    if len(explanations) > 1 and not as_json:
+        click.echo()
+        print_line(f"{tool_id} could mean a tool of each of these upstreams; rename one of them.")
+    allowed = all(explanation.decision.effect == "allow" for explanation in explanations)
+    return 0 if allowed else EXIT_DENIED
+
+
+def _require_known(loaded: Loaded, agent: str) -> None:
+    known = loaded.snapshot.agents
+    if agent not in known:
+        near = difflib.get_close_matches(agent, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+        raise UserError(
+            f"No agent file that is read defines the agent {agent!r}; {hint}",
+            path=loaded.settings.path or None,
+        )
+
+
+def _meanings(wanted: str, loaded: Loaded) -> tuple[tuple[str, str], ...]:
+    """The upstreams and normalised tool names that a tool id could mean: at least one pair."""
+    written = _TOOL_ID.fullmatch(wanted)
+    if written is None:
+        spelled = normalise(wanted)
+        raise UserError(
+            f"{wanted!r} is no tool id; "
+            + (
+                f"did you mean {spelled}?"
+                if _TOOL_ID.fullmatch(spelled)
+                else "write mcp__UPSTREAM__TOOL, as in agent files."
+            )
+        )
+    return meanings_of(wanted, loaded.settings.upstreams) or ((written[1], written[2]),)
+
+
+def _ask(loaded: Loaded, upstreams: tuple[str, ...]) -> dict[str, UpstreamCatalog]:
+    catalogs = {}
+    for name, answer in ask_upstreams(loaded.settings, upstreams).items():
+        if answer.catalog is None:
+            entry = loaded.settings.upstreams[name]
+            raise UserError(answer.problem, path=entry.path, line=entry.line)
+        catalogs[name] = answer.catalog
+    return catalogs
+
+
+def _explain(
+    loaded: Loaded, agent: str, upstream: str, spelling: str, catalog: UpstreamCatalog | None
+) -> Explanation:
+    permissions = loaded.snapshot.agents[agent]
+    here = permissions.upstreams.get(upstream, UpstreamPermissions())
+    name, offered, successor = spelling, None, None
+    if catalog is not None:
+        name = _raw_name(spelling, catalog)
+        offered = name in catalog.tools
+        gone = vanished((*here.declared.tools, spelling), catalog)
+        successor = next((each.successor for each in gone if each.name == spelling), None)
+    action = Action("tool", "tools/call", upstream, name)
+    return Explanation(
+        agent=agent,
+        upstream=upstream,
+        tool=tool_id(upstream, spelling),
+        decision=decide(agent, action, loaded.snapshot, Context(catalog)),
+        declared=here.declared.find(spelling),
+        disallowed=here.disallowed.find(spelling),
+        capped=permissions.ceiling is not None,
+        ceiling=here.ceiling.find(spelling) if here.ceiling is not None else None,
+        offered=offered,
+        successor=tool_id(upstream, successor) if successor is not None else None,
+        findings=_without_effect(loaded, agent, tool_id(upstream, spelling)),
+    )
+
+
+def _without_effect(loaded: Loaded, agent: str, wanted: str) -> tuple[Finding, ...]:
+    """Why entries that name the tool give nothing: no upstream, or several, could own them."""
+    return resolution_findings(
+        (
+            msgspec.structs.replace(
+                definition,
+                tools=tuple(entry for entry in definition.tools if entry.tool_id == wanted),
+                disallowed=(),
+            )
+            for definition in loaded.definitions
+            if definition.name == agent
+        ),
+        loaded.settings.upstreams,
+    )
+
+
+def _raw_name(spelling: str, catalog: UpstreamCatalog) -> str:
+    """The upstream's own name for a tool, where it lists one that is spelled so."""
+    listed = (*catalog.tools, *catalog.withheld)
+    return next((name for name in listed if normalise(name) == spelling), spelling)
+
+
+def _print_json(explanation: Explanation) -> None:
+    decision = explanation.decision
+    print_json_line(
+        {
+            "agent": explanation.agent,
+            "upstream": explanation.upstream,
+            "tool": explanation.tool,
+            "decision": decision.effect,
+            "provisional": decision.provisional,
+            "rule": decision.rule,
+            "file": decision.file,
+            "line": decision.line,
+            "reason": decision.reason,
+            "declared": explanation.declared,
+            "disallowed": explanation.disallowed,
+            "capped": explanation.capped,
+            "ceiling": explanation.ceiling,
+            "offered": explanation.offered,
+            "successor": explanation.successor,
+            "findings": explanation.findings,
+        }
+    )
+
+
+def _print(explanation: Explanation, loaded: Loaded) -> None:
+    decision = explanation.decision
+    verdict = "allowed" if decision.effect == "allow" else "denied"
+    if decision.provisional:
+        verdict += ", if the upstream offers it"
+    print_line(f"{explanation.tool} for the agent {explanation.agent!r}: {verdict}")
+    facts = [
+        ("reason", decision.reason),
+        ("rule", f"{decision.rule}{_at(decision.file, decision.line)}"),
+    ]
+    if loaded.snapshot.agents[explanation.agent].refusal is None:
+        facts += [
+            ("declared", _entry(explanation.declared)),
+            ("disallowed", _entry(explanation.disallowed)),
+            ("ceiling", _ceiling(explanation)),
+        ]
+    facts.append(("upstream", _offer(explanation, loaded)))
+    facts += [
+        (finding.severity, f"{finding.message}{_at(finding.path, finding.line)}")
+        for finding in explanation.findings
+    ]
+    for label, text in facts:
+        print_line(f"  {label:<11} {text}")
+
+
+def _entry(grant: Grant | None) -> str:
+    return "no entry" if grant is None else f"{grant.text}{_at(grant.file, grant.line)}"
+
+
+def _ceiling(explanation: Explanation) -> str:
+    if not explanation.capped:
+        return "none set (max_tools)"
+    return _entry(explanation.ceiling)
+
+
+def _offer(explanation: Explanation, loaded: Loaded) -> str:
+    name = explanation.upstream
+    if name not in loaded.settings.upstreams:
+        known = ", ".join(loaded.settings.upstreams) or "none"
+        return f"{name} is not configured; there are: {known}"
+    if explanation.offered is None:
+        return f"{name} was not asked whether it offers the tool: give --live"
+    if explanation.offered:
+        return f"{name} offers the tool"
+    return f"{name} does not offer the tool; likeliest successor: {explanation.successor or 'none'}"
+
+
+def _at(file: str, line: int) -> str:
+    return f" ({file}:{line})" if file else ""

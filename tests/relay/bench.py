@@ -1,0 +1,267 @@
+"""A session between a client and an upstream that are both lists: every step is the test's."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.agents import read_definitions
+from gateway.audit.journal import Durability, Journal
+from gateway.audit.keys import Digester
+from gateway.audit.reader import read_journals
+from gateway.identity.identity import Identity
+from gateway.policy.compile import compile_snapshot
+from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
+from gateway.relay.connection import Connection
+from gateway.relay.gateway import Gateway, UpstreamLimits
+from gateway.relay.recording import Recorder
+from gateway.relay.session import ClientSession
+from gateway.relay.surface import Aggregate, Mirror
+from gateway.transports.upstream import UpstreamUnavailable
+
+Message = dict[str, Any]
+
+
+class Gate:
+    """Stands in for fdatasync: holds every group commit up while it is shut."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self.failure: OSError | None = None
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def __call__(self, descriptor: int) -> None:
+        assert self._open.wait(10)
+        if self.failure is not None:
+            raise self.failure
+
+
+class ListedClient:
+    """The client's end: what it was sent. Is Outlet and Reply."""
+
+    def __init__(self) -> None:
+        self.got: list[Message] = []
+        self.expected = 0
+        self.rejected = 0
+        self.paused = False
+
+    def send(self, frame: bytes) -> None:
+        assert b"\n" not in frame
+        self.got.append(json.loads(frame))
+
+    def expect(self) -> None:
+        self.expected += 1
+
+    def answer(self, frame: bytes) -> None:
+        self.withdraw()
+        self.send(frame)
+
+    def reject(self, frame: bytes) -> None:
+        self.rejected += 1
+        self.answer(frame)
+
+    def discard(self, frame: bytes) -> None:
+        self.rejected += 1
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        self.expected -= 1
+        assert self.expected >= 0
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+class ListedUpstream:
+    """The upstream's end: what it was sent. It answers the handshake and listings by itself."""
+
+    def __init__(self, connection: Connection, tools: Sequence[str], *, silent: bool) -> None:
+        self.connection = connection
+        self.got: list[Message] = []
+        self.tools = tools
+        self.silent = silent
+        self.stopped = False
+        self.paused = False
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+
+    def send(self, frame: bytes, request: int | None = None) -> None:
+        message = json.loads(frame)
+        self.got.append(message)
+        assert message.get("id") == request or "method" not in message or request is None
+        if not self.silent and message.get("method") in ("initialize", "tools/list"):
+            asyncio.get_running_loop().call_soon(self.answer_usually, message)
+
+    def answer_usually(self, message: Message) -> None:
+        if message["method"] == "initialize":
+            self.answer(
+                message,
+                {
+                    "protocolVersion": message["params"]["protocolVersion"],
+                    "capabilities": {"tools": {}, "resources": {}, "logging": {}},
+                    "serverInfo": {"name": "listed", "version": "1"},
+                },
+            )
+        else:
+            tools = [{"name": name, "inputSchema": {}} for name in self.tools]
+            self.answer(message, {"tools": tools})
+
+    def answer(self, message: Message, result: object) -> None:
+        self.say({"id": message["id"], "result": result})
+
+    def say(self, message: Message) -> None:
+        self.connection.frame_received(json.dumps({"jsonrpc": "2.0", **message}).encode(), None)
+
+    def named(self, method: str) -> list[Message]:
+        return [message for message in self.got if message.get("method") == method]
+
+    def abandon(self, request: int) -> None: ...
+    def session_started(self, protocol_version: str) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    async def stop(self, grace_s: float) -> None:
+        if not self.stopped:
+            self.stopped = True
+            self.connection.closed("was stopped", "")
+
+
+class KeptHandshakes:
+    """Answers to `initialize`, in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, object]] = {}
+
+    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
+        return self.kept.get(upstream)
+
+    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
+        self.kept[upstream] = result
+
+
+class Bench:
+    """One session. `tools` are what each upstream offers, `declared` the agent's own list."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        declared: Sequence[str] = ("mcp__up__echo",),
+        tools: Sequence[str] = ("echo", "hidden"),
+        upstreams: Sequence[str] = ("up",),
+        aggregate: bool = False,
+        durability: Durability = "process",
+        grants: Grants | None = None,
+        passthrough: bool = False,
+        silent: bool = False,
+        unavailable: int = 0,
+    ) -> None:
+        self.directory = directory
+        self.gate = Gate()
+        self.journal = Journal.open(directory, durability=durability, sync=self.gate)
+        agent = f"---\nname: tester\ndescription: d\ntools: {', '.join(declared)}\n---\n"
+        entry = OperatorEntry(max_tools=None, grants=grants or Grants(), path="g.yaml", line=9)
+        snapshot = compile_snapshot(
+            read_definitions([("tester.md", agent.encode())]),
+            {"tester": entry},
+            {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams},
+            "d" * 64,
+        )
+        recorder = Recorder(
+            self.journal, Digester.open(directory), arguments="shape", arguments_for={}, snapshot=""
+        )
+        self.handshakes = KeptHandshakes()
+        self.opened: dict[str, list[ListedUpstream]] = {name: [] for name in upstreams}
+        self.tools = tools
+        self.silent = silent
+        self.unavailable = unavailable
+        gateway = Gateway(
+            snapshot=snapshot,
+            recorder=recorder,
+            handshakes=self.handshakes,
+            open_transport=self._open,
+            limits={name: UpstreamLimits(start_timeout_s=5) for name in upstreams},
+        )
+        self.client = ListedClient()
+        surface = Aggregate(upstreams) if aggregate else Mirror(upstreams[0])
+        self.session = ClientSession(
+            gateway, surface, Identity("tester", "process"), self.client, "stdio"
+        )
+
+    async def _open(self, upstream: str, connection: Connection) -> ListedUpstream:
+        if self.unavailable:
+            self.unavailable -= 1
+            raise UpstreamUnavailable("it is not there", "detail")
+        opened = ListedUpstream(connection, self.tools, silent=self.silent)
+        self.opened[upstream].append(opened)
+        return opened
+
+    @property
+    def upstream(self) -> ListedUpstream:
+        """The newest connection to the first upstream."""
+        return next(iter(self.opened.values()))[-1]
+
+    def send(self, message: Message) -> None:
+        """The client sends a message."""
+        self.session.receive(json.dumps({"jsonrpc": "2.0", **message}).encode(), self.client)
+
+    def call(self, identifier: object, name: str = "echo", **more: Any) -> None:
+        self.send({"id": identifier, "method": "tools/call", "params": {"name": name, **more}})
+
+    async def start(self, **capabilities: Any) -> None:
+        """The whole handshake."""
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities,
+            "clientInfo": {"name": "c", "version": "1"},
+        }
+        self.send({"id": "init", "method": "initialize", "params": params})
+        await until(lambda: self.client.got)
+        self.send({"method": "notifications/initialized"})
+        self.client.got.clear()
+
+    def answers(self, identifier: object) -> list[Message]:
+        return [one for one in self.client.got if one.get("id") == identifier]
+
+    async def close(self) -> None:
+        self.gate.open()
+        await self.session.close("done", 0.0)
+        self.journal.close()
+
+    def records(self, **wanted: object) -> list[Message]:
+        """The records so far that are as wanted."""
+        problems: list[object] = []
+        entries = read_journals(self.directory, problems.append)
+        records = [json.loads(entry.line) for entry in entries]
+        assert problems == []
+        return [one for one in records if all(one.get(k) == v for k, v in wanted.items())]
+
+
+async def until(condition: Any) -> None:
+    """Let the loop run until `condition()` is true."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "waited in vain"
+        await asyncio.sleep(0.002)
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
