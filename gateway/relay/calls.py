@@ -14,7 +14,7 @@ from gateway.relay.eras import carried, carried_error, error_code, input_require
 from gateway.relay.exchange import Exchange
 from gateway.relay.gateway import Gateway
 from gateway.relay.link import UpstreamLink
-from gateway.relay.recording import Party
+from gateway.relay.recording import Party, client_info
 from gateway.relay.refusals import refusal
 from gateway.relay.rounds import Rounds
 from gateway.relay.routes import TaskOwners
@@ -157,9 +157,13 @@ class Calls:
                 return
         if verdict.allows and context.catalog is not None and action.kind == "tool":
             call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
+        party = self._party
+        if call.envelope is not None:
+            client = client_info(call.envelope.client)
+            party = Party(party.session, party.transport, client, call.envelope.revision)
         self._gateway.recorder.decision(
             call.id,
-            self._party,
+            party,
             call.identity,
             action,
             verdict,

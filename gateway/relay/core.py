@@ -350,13 +350,3 @@ def params_of(message: Request | Notification) -> Params:
     except MalformedFrame as malformed:
         identifier = message.id if isinstance(message, Request) else None
         raise MalformedFrame(malformed.reason, identifier) from None
-
-
-def client_info(value: object) -> ClientInfo | None:
-    """What a client says of itself."""
-    if not isinstance(value, dict):
-        return None
-    version = value.get("version")
-    return ClientInfo(
-        name=str(value.get("name")), version=None if version is None else str(version)
-    )

@@ -95,7 +95,8 @@ class StatelessEndpoint:
     """An HTTP endpoint as stateless clients use it.
 
     Without sessions there is nothing to hang an upstream session on; so clients that are alike in
-    agent, name and capabilities share one, which outlives them by some minutes.
+    agent, name and capabilities share one, which outlives them by some minutes. Where every
+    upstream is stateless too, all clients of the agent do.
     """
 
     def __init__(
@@ -155,6 +156,8 @@ class StatelessEndpoint:
         key = msgspec.json.encode((envelope.capabilities, envelope.client), order="deterministic")
         pooled = self._pool.get(key)
         if pooled is None:
+            pooled = next((each for each in self._pool.values() if each.client.serves_all), None)
+        if pooled is None:
             if len(self._pool) >= _MAX_POOLED:
                 raise MalformedFrame("too many kinds of clients at once")
             pooled = _Pooled(StatelessClient(self._core(), own_keys=True))
@@ -162,16 +165,18 @@ class StatelessEndpoint:
         if pooled.idle is not None:
             pooled.idle.cancel()
         loop = asyncio.get_running_loop()
-        pooled.idle = loop.call_later(_IDLE_S, self._expire, key, pooled)
+        pooled.idle = loop.call_later(_IDLE_S, self._expire, pooled)
         return pooled
 
-    def _expire(self, key: bytes, pooled: _Pooled) -> None:
+    def _expire(self, pooled: _Pooled) -> None:
         if pooled.client.busy:
             loop = asyncio.get_running_loop()
-            pooled.idle = loop.call_later(_IDLE_S, self._expire, key, pooled)
-        elif self._pool.get(key) is pooled:
-            del self._pool[key]
-            self._end(pooled, "idle")
+            pooled.idle = loop.call_later(_IDLE_S, self._expire, pooled)
+            return
+        for key, each in tuple(self._pool.items()):
+            if each is pooled:
+                del self._pool[key]
+        self._end(pooled, "idle")
 
     def _end(self, pooled: _Pooled, reason: str) -> None:
         if pooled.idle is not None:

@@ -8,7 +8,7 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, SessionCore, client_info, params_of
+from gateway.relay.core import UNKNOWN_METHOD, SessionCore, params_of
 from gateway.relay.link import Greeting
 from gateway.relay.listening import Wanted
 from gateway.relay.listings import Listing
@@ -21,6 +21,7 @@ from gateway.relay.opening import (
     upstream_envelope,
 )
 from gateway.relay.pages import LIST_MEMBERS
+from gateway.relay.recording import client_info
 from gateway.transports.client import Reply
 from gateway.wire import frames
 from gateway.wire.envelope import (
@@ -180,7 +181,7 @@ class HandshakeClient:
 
         def greet(permissions: UpstreamPermissions) -> Greeting:
             envelope = upstream_envelope(params.get("capabilities"), client, permissions)
-            return Greeting(initialize_params(params, revision, envelope), envelope)
+            return Greeting(initialize_params(params, revision, envelope), envelope, permissions)
 
         core.open(client_info(client), requested, greet)
         for name, link in core.links.items():

@@ -8,9 +8,10 @@ import msgspec
 
 from gateway import __version__
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
+from gateway.policy.snapshot import UpstreamPermissions
 from gateway.relay.connection import Connection, Failure
 from gateway.relay.listening import Ear, Wanted
-from gateway.relay.opening import NAME
+from gateway.relay.opening import NAME, upstream_envelope
 from gateway.relay.pages import LIST_MEMBERS, Pages
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 from gateway.wire import frames
@@ -40,11 +41,13 @@ class Greeting(msgspec.Struct, frozen=True):
 
     `initialize` are the params of that request for the handshake revisions, `envelope` is what
     requests of the stateless ones carry. `modern_first` is the era to try first: the client's own,
-    so that nothing need be bridged where the upstream speaks both.
+    so that nothing need be bridged where the upstream speaks both. `permissions` are what the agent
+    may do here.
     """
 
     initialize: Params
     envelope: RequestEnvelope
+    permissions: UpstreamPermissions
     modern_first: bool = False
 
     @property
@@ -68,7 +71,7 @@ def own_greeting() -> Greeting:
         "capabilities": {},
         "clientInfo": client,
     }
-    return Greeting(initialize, RequestEnvelope(LATEST_MODERN, {}, client))
+    return Greeting(initialize, RequestEnvelope(LATEST_MODERN, {}, client), UpstreamPermissions())
 
 
 Ready = Callable[[Failure | None], None]
@@ -223,12 +226,11 @@ class UpstreamLink:
         """A client's params and envelope as this upstream's era and its grants want them."""
         if not self.connection.modern:
             return without_envelope(without_round(params)), None
-        own = self.greeting.envelope
         if envelope is None:
+            own = self.greeting.envelope
             return params, msgspec.structs.replace(own, log_level=self.log_level)
-        # What the greeting leaves out of the client's capabilities is not granted to its agent.
-        return params, msgspec.structs.replace(
-            envelope, revision=own.revision, capabilities=own.capabilities
+        return params, upstream_envelope(
+            envelope.capabilities, envelope.client, self.greeting.permissions, envelope.log_level
         )
 
     def want(self, wanted: Wanted) -> None:

@@ -20,18 +20,22 @@ def negotiated(requested: object) -> str:
 
 
 def upstream_envelope(
-    capabilities: object, client: object, permissions: UpstreamPermissions
+    capabilities: object,
+    client: object,
+    permissions: UpstreamPermissions,
+    log_level: str | None = None,
 ) -> RequestEnvelope:
     """What an upstream is told of the client: its own words, less what it may not do.
 
     Sampling is left out unless granted, so that the upstream need not ask in vain; tasks that
     upstreams would start on the client are not carried.
     """
-    told = dict(capabilities) if isinstance(capabilities, dict) else {}
+    told = dict(capabilities) if isinstance(capabilities, Mapping) else {}
     told.pop("tasks", None)
     if permissions.sampling is None:
         told.pop("sampling", None)
-    return RequestEnvelope(LATEST_MODERN, told, client if isinstance(client, dict) else None)
+    known = client if isinstance(client, Mapping) else None
+    return RequestEnvelope(LATEST_MODERN, told, known, log_level)
 
 
 def initialize_params(params: Params, revision: str, envelope: RequestEnvelope) -> Params:

@@ -6,13 +6,14 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action, Decision
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, SessionCore, client_info, params_of
+from gateway.relay.core import UNKNOWN_METHOD, SessionCore, params_of
 from gateway.relay.eras import discovered, with_modern
 from gateway.relay.link import Greeting
 from gateway.relay.listening import Wanted, read_filter
 from gateway.relay.listings import Listing
 from gateway.relay.opening import NAME, aggregate_result, upstream_envelope, usable
 from gateway.relay.pages import LIST_MEMBERS
+from gateway.relay.recording import client_info
 from gateway.transports.client import Reply
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, Notification, Request, parse
@@ -51,6 +52,12 @@ class StatelessClient:
         self.core = core
         self._own_keys = own_keys
         self._greeted = False
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether clients of any kind may share this: no upstream was told of one in particular."""
+        links = self.core.links.values()
+        return bool(links) and all(link.ready and link.connection.modern for link in links)
 
     @property
     def busy(self) -> bool:
@@ -118,7 +125,7 @@ class StatelessClient:
                 "capabilities": dict(told.capabilities),
                 "clientInfo": dict(client),
             }
-            return Greeting(initialize, told, modern_first=True)
+            return Greeting(initialize, told, permissions, modern_first=True)
 
         core.open(client_info(envelope.client), envelope.revision, greet)
 

@@ -404,7 +404,7 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         elif key in headers:
             headers[key] = _REPEATED
         else:
-            headers[key] = value
+            headers[key] = value.strip(b" \t")
     return headers
 
 
