@@ -54,9 +54,9 @@ class Aggregate:
         self._prefixes = {name: f"{normalise(name)}__" for name in self.upstreams}
         self._owners = {prefix: name for name, prefix in self._prefixes.items()}
         self._lengths = sorted({len(prefix) for prefix in self._owners})
-        for prefix, name in self._owners.items():
-            for other, other_name in self._owners.items():
-                if other != prefix and other.startswith(prefix):
+        for name, prefix in self._prefixes.items():
+            for other_name, other in self._prefixes.items():
+                if other_name != name and other.startswith(prefix):
                     raise UserError(
                         f"the upstreams {name!r} and {other_name!r} cannot be served together: a "
                         f"name that begins with {other!r} could belong to both; rename one of them"

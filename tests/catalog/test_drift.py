@@ -127,6 +127,11 @@ class TestSuccessor:
         for tools in ((worded, described), (described, worded)):
             assert successor("send_mail", *tools) == "mail"
 
+    @pytest.mark.parametrize("words", [("steps", "step"), ("step", "steps"), ("entries", "entry")])
+    def test_one_and_many_are_the_same_word(self, words: tuple[str, str]) -> None:
+        gone, offered = words
+        assert successor(f"mail_{gone}", tool("mail", "", offered), "page") == "mail"
+
     def test_words_in_nested_parts_of_a_schema_count(self) -> None:
         inner = {"anyOf": [{"const": "close"}, {"properties": {"new": {}}}]}
         schema = {"properties": {"steps": {"type": "array", "items": inner}}}

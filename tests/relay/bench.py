@@ -10,7 +10,7 @@ from typing import Any
 from gateway.agents import read_definitions
 from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
-from gateway.audit.reader import read_journals
+from gateway.audit.reader import Problem, read_journals
 from gateway.identity.identity import Identity
 from gateway.policy.compile import compile_snapshot
 from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
@@ -19,7 +19,6 @@ from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.recording import Recorder
 from gateway.relay.session import ClientSession
 from gateway.relay.surface import Aggregate, Mirror
-from gateway.transports.upstream import UpstreamUnavailable
 
 Message = dict[str, Any]
 
@@ -170,7 +169,6 @@ class Bench:
         grants: Grants | None = None,
         passthrough: bool = False,
         silent: bool = False,
-        unavailable: int = 0,
     ) -> None:
         self.directory = directory
         self.gate = Gate()
@@ -190,7 +188,6 @@ class Bench:
         self.opened: dict[str, list[ListedUpstream]] = {name: [] for name in upstreams}
         self.tools = tools
         self.silent = silent
-        self.unavailable = unavailable
         gateway = Gateway(
             snapshot=snapshot,
             recorder=recorder,
@@ -205,9 +202,6 @@ class Bench:
         )
 
     async def _open(self, upstream: str, connection: Connection) -> ListedUpstream:
-        if self.unavailable:
-            self.unavailable -= 1
-            raise UpstreamUnavailable("it is not there", "detail")
         opened = ListedUpstream(connection, self.tools, silent=self.silent)
         self.opened[upstream].append(opened)
         return opened
@@ -246,11 +240,12 @@ class Bench:
 
     def records(self, **wanted: object) -> list[Message]:
         """The records so far that are as wanted."""
-        problems: list[object] = []
-        entries = read_journals(self.directory, problems.append)
-        records = [json.loads(entry.line) for entry in entries]
-        assert problems == []
+        records = [json.loads(entry.line) for entry in read_journals(self.directory, _refuse)]
         return [one for one in records if all(one.get(k) == v for k, v in wanted.items())]
+
+
+def _refuse(problem: Problem) -> None:
+    raise AssertionError(problem)
 
 
 async def until(condition: Any) -> None:

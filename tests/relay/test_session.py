@@ -131,6 +131,7 @@ class TestCommitFirst:
             bench.gate.failure = None
             bench.call(3)
             await until(lambda: bench.upstream.named("tools/call"))
+            bench.upstream.answer(bench.upstream.named("tools/call")[0], {"content": []})
 
         run(scenario, durability="power")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -45,9 +46,9 @@ def respawns():
 """
 
 
-def child(code: str, events: Recorder) -> StdioUpstream:
+def child(code: str, events: Recorder, test: str = "") -> StdioUpstream:
     argv = (sys.executable, "-c", DAEMON + code)
-    return StdioUpstream(StdioSpec("up", argv, ENV, "/", 1 << 20), events)
+    return StdioUpstream(StdioSpec("up", argv, {**ENV, "TEST_RUN": test}, "/", 1 << 20), events)
 
 
 @pytest.mark.parametrize("work", ["sleeps", "ignores_term", "respawns"])
@@ -55,14 +56,15 @@ def child(code: str, events: Recorder) -> StdioUpstream:
 def test_a_reparented_grandchild_in_its_own_session_is_ended(run, work: str, end: str) -> None:
     async def scenario() -> None:
         events = Recorder()
-        up = child(f"print([daemon({work})], flush=True)\n{end}", events)
+        test = secrets.token_hex(8)
+        up = child(f"print([daemon({work})], flush=True)\n{end}", events, test)
         await up.start()
         await until(lambda: events.frames)
         grandchild = json.loads(events.texts[0])[0]
         await up.stop(0.3)
         assert not is_running(grandchild)
         assert len(events.closings) == 1
-        assert carriers() == []
+        assert carriers(test) == []
 
     run(scenario())
 
@@ -149,8 +151,8 @@ def test_a_zombie_does_not_count_as_alive() -> None:
     zombie.wait()
 
 
-def carriers() -> list[int]:
-    """Live processes with a marker of any family of this test."""
+def carriers(test: str) -> list[int]:
+    """Live processes with this value of TEST_RUN in their environment."""
     found = []
     for path in Path("/proc").iterdir():
         if path.name.isdigit() and is_running(int(path.name)):
@@ -158,6 +160,6 @@ def carriers() -> list[int]:
                 environ = (path / "environ").read_bytes()
             except OSError:
                 continue
-            if MARKER_VARIABLE.encode() in environ and b"fork" in (path / "cmdline").read_bytes():
+            if f"TEST_RUN={test}".encode() in environ:
                 found.append(int(path.name))
     return found

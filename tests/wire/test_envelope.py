@@ -103,7 +103,7 @@ def meaning(message: Message) -> tuple[Any, ...]:
     return ("error", message.id, json.loads(message.error or b""))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(envelopes())
 def test_accepted_is_exactly_what_the_reference_calls_one_message(
     case: tuple[bytes, list[tuple[str, str]]],

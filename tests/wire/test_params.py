@@ -69,7 +69,7 @@ def reference(text: str) -> Any:
     return None if GUARDED_LOOKALIKES & set(value) else value
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(objects())
 def test_accepted_is_exactly_what_the_standard_library_reads_in_one_way(text: str) -> None:
     expected = reference(text)
