@@ -29,7 +29,14 @@ Transport: TypeAlias = Literal["stdio", "http"]
 Identified: TypeAlias = Literal["process", "token", "hook", "default", "none"]
 Effect: TypeAlias = Literal["allow", "ask", "deny"]
 Status: TypeAlias = Literal[
-    "ok", "tool_error", "error", "cancelled", "upstream_lost", "timeout", "unanswered"
+    "ok",
+    "tool_error",
+    "error",
+    "cancelled",
+    "upstream_lost",
+    "timeout",
+    "unanswered",
+    "input_required",
 ]
 Scalar: TypeAlias = str | int | bool | None
 

@@ -12,7 +12,8 @@ from gateway.config.load import Loaded, load
 from gateway.config.settings import HttpEntry
 from gateway.errors import UserError
 from gateway.identity.identity import Identity
-from gateway.relay.session import ClientSession
+from gateway.relay.core import SessionCore
+from gateway.relay.fronts import StdioFront
 from gateway.relay.surface import Aggregate, Mirror, Surface
 from gateway.relay.wiring import open_gateway
 from gateway.transports.stdio import StdioClient
@@ -84,7 +85,8 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
         stop("the upstream did not start")
 
     client = StdioClient(loaded.settings.limits.max_message_bytes)
-    session = ClientSession(gateway, surface, identity, client, "stdio", start_failed=start_failed)
+    core = SessionCore(gateway, surface, identity, client, "stdio")
+    session = StdioFront(core, start_failed=start_failed)
     await client.open(session)
     await asyncio.wait({stopped, client.ended}, return_when=asyncio.FIRST_COMPLETED)
     if not stopped.done() and client.ended.result():

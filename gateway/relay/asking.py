@@ -1,4 +1,4 @@
-"""What upstreams ask and tell the client: decided, given own ids, answered, recorded."""
+"""What upstreams ask the client: decided, given own ids, answered, recorded."""
 
 import time
 from collections.abc import Callable
@@ -15,24 +15,28 @@ from gateway.policy.values import Action, Context
 from gateway.relay.connection import Connection
 from gateway.relay.recording import Party, Recorder
 from gateway.wire import frames
-from gateway.wire.envelope import MalformedFrame, Request, RequestId, Response
-from gateway.wire.methods import SERVER_REQUESTS
-from gateway.wire.params import Params, decode_params, encode
+from gateway.wire.envelope import Response
+from gateway.wire.methods import SERVER_REQUESTS, Method
+from gateway.wire.params import Params, encode
 
 ORIGIN = "io.github.mcp-tool-gateway/upstream"
 """The `_meta` key that says which upstream a question came from."""
 
+_UNKNOWN_METHOD = Method("unknown")
+
 Send = Callable[[bytes], None]
+Put = Callable[[int, str, Params], None]
+"""Puts a question to the client: the id to answer under, the method, the params."""
+Answered = Callable[[Response], None]
 
 
 class _Asked(msgspec.Struct):
-    """A question that the client has, or will have once its record is committed."""
-
     call: str
     connection: Connection
-    upstream_id: RequestId
     action: Action
     started_ns: int
+    answered: Answered
+    upstream_id: object = None
     progress_token: object = None
 
 
@@ -61,27 +65,29 @@ class Asking:
         self._withdrawn: set[int] = set()
         self._last_id = 0
 
-    def request(self, connection: Connection, request: Request, send: Send) -> None:
-        """Decide and record a question, and put it to the client through `send`."""
-        known = SERVER_REQUESTS.get(request.method)
-        if known is not None and known.kind == "session":
-            connection.respond(frames.result(request.id, b"{}"))
-            return
-        kind = known.kind if known is not None else "unknown"
-        action = Action(kind, request.method, connection.name)
-        try:
-            params = decode_params(request.params)
-        except MalformedFrame as malformed:
-            connection.respond(frames.error(request.id, frames.INVALID_PARAMS, malformed.reason))
-            self._recorder.event(
-                "frame.refused",
-                {"reason": malformed.reason, "method": request.method[:64]},
-                session=self._party.session,
-                upstream=connection.name,
-            )
-            return
+    def ask(
+        self,
+        connection: Connection,
+        method: str,
+        params: Params,
+        put: Put,
+        answered: Answered,
+        *,
+        upstream_id: object = None,
+        passed_on: bool = False,
+    ) -> None:
+        """Decide and record a question, then put it to the client.
+
+        `answered` is called with the client's answer, or with the error that the refusal is. It is
+        not called where the question is withdrawn. `upstream_id` is the upstream's own id for it.
+        `passed_on`: the answer will go to the upstream in the client's own next request.
+        """
+        known = SERVER_REQUESTS.get(method, _UNKNOWN_METHOD)
+        action = Action(known.kind, method, connection.name)
         verdict = decide(self._identity.agent, action, self._snapshot, Context())
-        asked = _Asked(new_call_id(), connection, request.id, action, time.monotonic_ns())
+        asked = _Asked(
+            new_call_id(), connection, action, time.monotonic_ns(), answered, upstream_id
+        )
         self._recorder.decision(
             asked.call,
             self._party,
@@ -89,11 +95,11 @@ class Asking:
             action,
             verdict,
             {},
-            partial(self._recorded, asked, params, verdict.allows, send),
+            partial(self._recorded, asked, params, verdict.allows, put, passed_on),
         )
 
-    def answered(self, response: Response) -> bool:
-        """Carry the client's answer back; False where nothing was asked under its id.
+    def answer(self, response: Response) -> bool:
+        """Take the client's answer; False where nothing was asked under its id.
 
         The answer to a question that was withdrawn meanwhile is dropped.
         """
@@ -106,12 +112,7 @@ class Asking:
         asked = self._asked.pop(identifier, None)
         if asked is None:
             return False
-        if response.result is not None:
-            asked.connection.respond(frames.result(asked.upstream_id, response.result))
-        else:
-            asked.connection.respond(
-                frames.encoded_error(asked.upstream_id, response.error or b"{}")
-            )
+        asked.answered(response)
         self._recorder.answered(asked.call, asked.started_ns, response, tool=False)
         return True
 
@@ -122,7 +123,7 @@ class Asking:
         if asked is None or asked.progress_token is None:
             return False
         asked.connection.notify(
-            "notifications/progress", encode({**params, "progressToken": asked.progress_token})
+            "notifications/progress", {**params, "progressToken": asked.progress_token}
         )
         return True
 
@@ -130,7 +131,7 @@ class Asking:
         """The upstream withdraws a question; False where it has none under that id."""
         wanted = params.get("requestId")
         for identifier, asked in self._asked.items():
-            if asked.connection is connection and asked.upstream_id == wanted:
+            if asked.connection is connection and asked.upstream_id == wanted is not None:
                 self._withdraw(identifier, asked, params, send)
                 return True
         return False
@@ -152,17 +153,20 @@ class Asking:
         asked: _Asked,
         params: Params,
         allowed: bool,
-        send: Send,
+        put: Put,
+        passed_on: bool,
         unavailable: AuditUnavailable | None,
     ) -> None:
         if unavailable is not None:
-            self._refuse(asked, frames.UNAVAILABLE, "the gateway's audit log cannot be written")
+            text = "the gateway's audit log cannot be written"
+            asked.answered(_error(frames.UNAVAILABLE, text))
             return
         if not allowed:
-            self._refuse(asked, frames.METHOD_NOT_FOUND, "Method not found")
+            asked.answered(_error(frames.METHOD_NOT_FOUND, "Method not found"))
             return
         self._last_id += 1
-        self._asked[self._last_id] = asked
+        if not passed_on:
+            self._asked[self._last_id] = asked
         meta = params.get("_meta")
         marked: dict[str, object] = dict(meta) if isinstance(meta, dict) else {}
         if "progressToken" in marked:
@@ -171,20 +175,16 @@ class Asking:
         if asked.action.kind == "elicitation":
             marked[ORIGIN] = asked.connection.name
             if self._name_origin and isinstance(params.get("message"), str):
-                params["message"] = f"[{asked.connection.name}] {params['message']}"
-        if marked:
-            params["_meta"] = marked
-        send(frames.request(self._last_id, asked.action.method, encode(params) if params else None))
-
-    def _refuse(self, asked: _Asked, code: int, message: str) -> None:
-        asked.connection.respond(frames.error(asked.upstream_id, code, message))
+                params = {**params, "message": f"[{asked.connection.name}] {params['message']}"}
+        put(self._last_id, asked.action.method, {**params, "_meta": marked} if marked else params)
 
     def _withdraw(self, identifier: int, asked: _Asked, params: Params, send: Send) -> None:
         del self._asked[identifier]
         self._withdrawn.add(identifier)
-        send(
-            frames.notification(
-                "notifications/cancelled", encode({**params, "requestId": identifier})
-            )
-        )
+        cancelled = encode({**params, "requestId": identifier})
+        send(frames.notification("notifications/cancelled", cancelled))
         self._recorder.failed(asked.call, asked.started_ns, "cancelled")
+
+
+def _error(code: int, message: str) -> Response:
+    return Response(None, None, encode({"code": code, "message": message}))

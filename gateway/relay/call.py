@@ -1,5 +1,6 @@
 """One request of a client's in flight, from its arrival to its recorded outcome."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gateway.audit.records import new_call_id
@@ -7,32 +8,37 @@ from gateway.identity.identity import Identity
 from gateway.policy.values import Action
 from gateway.transports.client import Reply
 from gateway.wire.envelope import RequestId
+from gateway.wire.modern import RequestEnvelope
 from gateway.wire.params import Params
 
 if TYPE_CHECKING:
-    from gateway.relay.connection import Connection
+    from gateway.relay.exchange import Exchange
 
 
 class Call:
     """A request that has been understood. Mutable: it gathers what happens to it.
 
-    `action` names the target as its upstream does; `params` are what will be forwarded.
-    `connection` and `upstream_id` are set while the upstream has it; `cancelled` holds the params
-    of the client's cancellation.
+    `action` names the target as its upstream does; `params` are what will be forwarded. `key` tells
+    the calls of one session apart: the client's id where ids are the session's, else the call's.
+    `envelope` is set for a client of a stateless revision. `exchange` is set while the upstream has
+    it; `cancelled` holds the params of the client's cancellation. `headers` are those of a
+    stateless request over HTTP, `schema` is the input schema of the tool that is called.
     """
 
     __slots__ = (
         "action",
         "cancelled",
         "client_id",
-        "connection",
+        "envelope",
+        "exchange",
+        "headers",
         "id",
         "identity",
+        "key",
         "params",
-        "progress_token",
         "reply",
+        "schema",
         "started_ns",
-        "upstream_id",
     )
 
     def __init__(
@@ -44,15 +50,31 @@ class Call:
         identity: Identity,
         reply: Reply,
         started_ns: int,
+        envelope: RequestEnvelope | None = None,
+        own_key: bool = False,
+        headers: Mapping[str, str | None] | None = None,
     ) -> None:
         self.id = new_call_id()
         self.client_id = client_id
+        self.key: RequestId = self.id if own_key else client_id
         self.action = action
         self.params = params
         self.identity = identity
         self.reply = reply
         self.started_ns = started_ns
-        self.progress_token: object = None
-        self.connection: Connection | None = None
-        self.upstream_id: int | None = None
+        self.envelope = envelope
+        self.headers = headers
+        self.exchange: Exchange | None = None
         self.cancelled: Params | None = None
+        self.schema: object = None
+
+    @property
+    def modern(self) -> bool:
+        """Whether the client speaks a stateless revision."""
+        return self.envelope is not None
+
+    @property
+    def progress_token(self) -> object:
+        """The client's token for progress on this call, None where it wants none."""
+        meta = self.params.get("_meta")
+        return meta.get("progressToken") if isinstance(meta, dict) else None

@@ -7,16 +7,22 @@ from functools import partial
 from gateway.audit.errors import AuditUnavailable
 from gateway.policy.decide import decide
 from gateway.policy.values import Context, Decision
+from gateway.relay.asking import Asking
 from gateway.relay.call import Call
 from gateway.relay.connection import Connection, Failure
+from gateway.relay.eras import carried, carried_error, error_code, input_required
+from gateway.relay.exchange import Exchange
 from gateway.relay.gateway import Gateway
 from gateway.relay.link import UpstreamLink
-from gateway.relay.recording import Party
+from gateway.relay.recording import Party, client_info
+from gateway.relay.refusals import refusal
+from gateway.relay.rounds import Rounds
 from gateway.relay.routes import TaskOwners
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, RequestId, Response
 from gateway.wire.methods import ActionKind
-from gateway.wire.params import Params, decode_object, encode
+from gateway.wire.modern import Refusal, check_param_headers
+from gateway.wire.params import Params, encode
 
 AUDIT_UNAVAILABLE = "the gateway's audit log cannot be written, so nothing is forwarded"
 
@@ -25,30 +31,39 @@ LinkTo = Callable[[str], UpstreamLink | None]
 
 
 class Calls:
-    """The calls of one session that are not answered yet.
+    """The calls of one session that are not answered yet. Is the CallSteps of its rounds.
 
     `offered` are the kinds of actions that the client was told of: a refused one of another kind
     is answered as a method that does not exist.
     """
 
     def __init__(
-        self, gateway: Gateway, party: Party, link_to: LinkTo, offered: Collection[ActionKind]
+        self,
+        gateway: Gateway,
+        party: Party,
+        link_to: LinkTo,
+        asking: Asking,
+        offered: Collection[ActionKind],
     ) -> None:
         self._gateway = gateway
         self._party = party
         self._link_to = link_to
         self._offered = offered
         self._calls: dict[RequestId, Call] = {}
-        self._forwarded: dict[tuple[Connection, int], Call] = {}
+        self._exchanges: dict[tuple[Connection, int], Exchange] = {}
         self._standing: dict[str, dict[tuple[str, str], Params]] = {}
+        self.rounds = Rounds(asking, gateway.binder, self)
         self.tasks = TaskOwners()
 
-    def __contains__(self, client_id: RequestId) -> bool:
-        return client_id in self._calls
+    def __bool__(self) -> bool:
+        return bool(self._calls) or bool(self._exchanges)
+
+    def __contains__(self, key: RequestId) -> bool:
+        return key in self._calls
 
     def submit(self, call: Call) -> None:
         """Take a call on its way."""
-        self._calls[call.client_id] = call
+        self._calls[call.key] = call
         self._decide(call, None)
 
     def cancel(self, params: Params) -> bool:
@@ -59,35 +74,40 @@ class Calls:
         call = self._calls.get(wanted)
         if call is None:
             return False
-        call.cancelled = params
-        if call.upstream_id is not None and call.connection is not None:
-            call.connection.abandon(call.upstream_id, params)
-            self._end_cancelled(call)
+        self.cancel_call(call, params)
         return True
 
-    def of(self, connection: Connection, request: int | None) -> Call | None:
-        """The call that a message of an upstream's belongs to.
+    def cancel_call(self, call: Call, params: Params) -> None:
+        """A call is no longer wanted; `params` are those of the cancellation."""
+        if self._calls.get(call.key) is not call:
+            return
+        call.cancelled = params
+        exchange = call.exchange
+        if exchange is not None:
+            exchange.connection.abandon(exchange.identifier, params)
+            self._end_cancelled(call)
 
-        Told by the request whose stream carried it, else only where a single call is under way.
+    def exchange_of(self, connection: Connection, request: int | None) -> Exchange | None:
+        """The exchange that a message of an upstream's belongs to.
+
+        Told by the request whose stream carried it, else only where a single one is under way.
         """
         if request is not None:
-            return self._forwarded.get((connection, request))
-        if len(self._forwarded) == 1:
-            call = next(iter(self._forwarded.values()))
-            return call if call.connection is connection else None
+            return self._exchanges.get((connection, request))
+        if len(self._exchanges) == 1:
+            exchange = next(iter(self._exchanges.values()))
+            return exchange if exchange.connection is connection else None
         return None
 
     def progressed(self, connection: Connection, params: Params) -> bool:
         """Give an upstream's progress on to the client; False where it belongs to no call."""
         token = params.get("progressToken")
-        call = self._forwarded.get((connection, token)) if type(token) is int else None
+        exchange = self._exchanges.get((connection, token)) if type(token) is int else None
+        call = exchange.call if exchange is not None else None
         if call is None or call.progress_token is None:
             return False
-        call.reply.send(
-            frames.notification(
-                "notifications/progress", encode({**params, "progressToken": call.progress_token})
-            )
-        )
+        progress = encode({**params, "progressToken": call.progress_token})
+        call.reply.send(frames.notification("notifications/progress", progress))
         return True
 
     def standing(self, upstream: str) -> tuple[tuple[tuple[str, str], Params], ...]:
@@ -97,14 +117,23 @@ class Calls:
         """
         return tuple(self._standing.get(upstream, {}).items())
 
+    def subscribed(self, upstream: str, uri: str) -> bool:
+        """Whether this session subscribed to a resource."""
+        return ("resources/subscribe", uri) in self._standing.get(upstream, {})
+
     def close(self) -> None:
         """The client is gone; what it still waited for is recorded as unanswered."""
+        self.rounds.close()
         for call in tuple(self._calls.values()):
             call.cancelled = {"reason": "the client is gone"}
-            if call.upstream_id is not None and call.connection is not None:
-                call.connection.abandon(call.upstream_id, call.cancelled)
+            exchange = call.exchange
+            if exchange is not None:
+                exchange.connection.abandon(exchange.identifier, call.cancelled)
                 self._forget(call)
+                call.reply.withdraw()
                 self._gateway.recorder.failed(call.id, call.started_ns, "unanswered")
+
+    # The way there
 
     def _decide(self, call: Call, failure: Failure | None) -> None:
         """Decide on what is known; wait for the catalog where that has the last word.
@@ -121,21 +150,20 @@ class Calls:
             and (not action.name or self.tasks.owns(action.upstream, action.name, agent)),
         )
         verdict = decide(agent, action, self._gateway.snapshot, context)
-        if link is not None and verdict.effect == "allow" and failure is None:
-            if verdict.provisional:
+        if link is not None and failure is None:
+            outdated = verdict.rule == "not offered" and link.catalog_stale
+            if verdict.provisional or outdated:
                 link.with_catalog(partial(self._decide, call), expecting=action.name)
                 return
-        elif (
-            link is not None
-            and link.catalog_stale
-            and verdict.rule == "not offered"
-            and failure is None
-        ):
-            link.with_catalog(partial(self._decide, call), expecting=action.name)
-            return
+        if verdict.allows and context.catalog is not None and action.kind == "tool":
+            call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
+        party = self._party
+        if call.envelope is not None:
+            client = client_info(call.envelope.client)
+            party = Party(party.session, party.transport, client, call.envelope.revision)
         self._gateway.recorder.decision(
             call.id,
-            self._party,
+            party,
             call.identity,
             action,
             verdict,
@@ -154,15 +182,17 @@ class Calls:
         if unavailable is not None:
             self._answer_error(call, frames.UNAVAILABLE, AUDIT_UNAVAILABLE)
         elif verdict.effect != "allow":
-            self._answer_refusal(call, verdict)
+            code, frame = refusal(call, verdict, self._offered)
+            self._forget(call)
+            call.reply.answer(frame, code)
         elif failure is not None:
-            self._fail(call, failure)
+            self.fail(call, failure)
         elif not verdict.allows:
-            self._fail(call, Failure(frames.UNAVAILABLE, "the catalog is unknown", "error"))
+            self.fail(call, Failure(frames.UNAVAILABLE, "the catalog is unknown", "error"))
         else:
             link = self._link_to(call.action.upstream)
             if link is None:
-                self._fail(call, Failure(frames.UNAVAILABLE, "the session is over", "unanswered"))
+                self.fail(call, Failure(frames.UNAVAILABLE, "the session is over", "unanswered"))
             else:
                 link.when_ready(partial(self._forward, call, link))
 
@@ -171,48 +201,151 @@ class Calls:
             self._end_cancelled(call)
             return
         if failure is not None:
-            self._fail(call, failure)
+            self.fail(call, failure)
+            return
+        if call.headers is not None and call.schema is not None:
+            arguments = call.params.get("arguments")
+            try:
+                check_param_headers(
+                    call.headers, call.schema, arguments if isinstance(arguments, dict) else {}
+                )
+            except Refusal as refused:
+                self.fail(call, Failure(refused.code, refused.message, "error"))
+                return
+        if call.modern and "requestState" in call.params:
+            problem = self.rounds.resume(call)
+            if problem is None:
+                return
+            if problem != "forward":
+                self.fail(call, Failure(frames.INVALID_PARAMS, problem, "error"))
+                return
+        if not call.modern and link.connection.modern and self._bridged(call, link):
             return
         connection = link.connection
-        identifier = connection.next_id()
-        params = call.params
-        meta = params.get("_meta")
-        if isinstance(meta, dict) and "progressToken" in meta:
-            call.progress_token = meta["progressToken"]
-            params = {**params, "_meta": {**meta, "progressToken": identifier}}
-        call.connection = connection
-        call.upstream_id = identifier
-        self._forwarded[(connection, identifier)] = call
-        timeout_s = self._gateway.limits[link.name].call_timeout_s
-        answered: Callable[[Response | Failure], None] = partial(self._answered, call)
+        exchange = Exchange(call, connection, connection.next_id())
+        call.exchange = exchange
+        self._send(exchange, call.params)
+
+    def _send(self, exchange: Exchange, params: Params) -> None:
+        call, connection, identifier = exchange.call, exchange.connection, exchange.identifier
+        if call is None:
+            return
+        self._exchanges[connection, identifier] = exchange
+        answered: Callable[[Response | Failure], None] = partial(self.take_answer, exchange)
+        timeout_s = self._gateway.limits[connection.name].call_timeout_s
         if timeout_s is not None:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(timeout_s, self._timed_out, call, timeout_s)
+            timer = loop.call_later(timeout_s, self._timed_out, exchange, timeout_s)
             answered = partial(_and_cancel, timer, answered)
-        encoded = encode(params) if params else None
-        frame = frames.request(identifier, call.action.method, encoded)
-        connection.send_request(identifier, frame, answered)
+        if call.progress_token is not None:
+            meta = params["_meta"]
+            params = {**params, "_meta": {**meta, "progressToken": identifier}}  # type: ignore[dict-item]
+        link = self._link_to(connection.name)
+        envelope = call.envelope
+        if link is not None:
+            params, envelope = link.dressed(params, envelope)
+        connection.send(
+            identifier,
+            call.action.method,
+            params,
+            answered,
+            envelope=envelope,
+            schema=call.schema,
+        )
 
-    def _answered(self, call: Call, response: Response | Failure) -> None:
-        if isinstance(response, Failure):
-            self._fail(call, response)
+    def _bridged(self, call: Call, link: UpstreamLink) -> bool:
+        """Whether a handshake client's request was met here, because its upstream has no such."""
+        method = call.action.method
+        if method == "logging/setLevel":
+            level = call.params.get("level")
+            link.log_level = level if isinstance(level, str) else None
+        elif method == "resources/subscribe":
+            link.listen_to(call.action.name)
+        elif method == "resources/unsubscribe":
+            link.unlisten_to(call.action.name)
+        else:
+            return False
+        self._note_standing(call)
+        self.finish(call, b"{}", "ok")
+        return True
+
+    # The way back
+
+    def take_answer(self, exchange: Exchange, answer: Response | Failure) -> None:
+        """The upstream's answer; kept where its client is between two rounds."""
+        self._exchanges.pop((exchange.connection, exchange.identifier), None)
+        call = exchange.call
+        if call is None:
+            exchange.outcome = answer
             return
-        result: bytes | memoryview | None = response.result
-        if response.result is not None and (call.action.kind == "task" or "task" in call.params):
+        if isinstance(answer, Failure):
+            self.fail(call, answer)
+            return
+        from_modern = exchange.connection.modern
+        if answer.result is None:
+            error = carried_error(
+                answer.error or b"{}", from_modern=from_modern, to_modern=call.modern
+            )
+            self._forget(call)
+            call.reply.answer(frames.encoded_error(call.client_id, error), error_code(error))
+        else:
+            if from_modern:
+                wanted = input_required(call.action.method, answer.result)
+                if wanted is not None:
+                    self.rounds.input_wanted(exchange, call, wanted)
+                    return
             try:
-                result = self._with_own_tasks(call, response.result)
+                result = self._fitted(call, answer.result, from_modern=from_modern)
             except MalformedFrame as malformed:
-                reason = f"the upstream {call.action.upstream!r} failed: {malformed.reason}"
-                self._fail(call, Failure(frames.UPSTREAM_LOST, reason, "error"))
+                name = call.action.upstream
+                reason = f"the upstream {name!r} gave an unusable answer: {malformed.reason}"
+                self.fail(call, Failure(frames.UPSTREAM_LOST, reason, "error"))
                 return
-        self._forget(call)
-        if result is not None:
+            self._forget(call)
             self._note_standing(call)
             call.reply.answer(frames.result(call.client_id, result))
-        else:
-            call.reply.answer(frames.encoded_error(call.client_id, response.error or b"{}"))
         tool = call.action.kind == "tool"
-        self._gateway.recorder.answered(call.id, call.started_ns, response, tool=tool)
+        self._gateway.recorder.answered(call.id, call.started_ns, answer, tool=tool)
+
+    def _fitted(self, call: Call, result: memoryview, *, from_modern: bool) -> bytes | memoryview:
+        """A result in the client's era, its tasks noted and cut to the agent's own."""
+        method = call.action.method
+        fitted = carried(method, result, from_modern=from_modern, to_modern=call.modern)
+        if call.action.kind == "task" or "task" in call.params or from_modern:
+            agent, upstream = call.identity.agent, call.action.upstream
+            return self.tasks.noted(upstream, agent, method, fitted)
+        return fitted
+
+    def finish(self, call: Call, result: bytes, status: str) -> None:
+        """Answer a call with a result of the gateway's own making."""
+        self._forget(call)
+        call.reply.answer(frames.result(call.client_id, result))
+        if status == "input_required":
+            self._gateway.recorder.failed(call.id, call.started_ns, "input_required")
+        else:
+            response = Response(call.client_id, memoryview(result), None)
+            self._gateway.recorder.answered(call.id, call.started_ns, response, tool=False)
+
+    def fail(self, call: Call, failure: Failure) -> None:
+        """Answer a call with a failure."""
+        self._answer_error(call, failure.code, failure.reason)
+        self._gateway.recorder.failed(call.id, call.started_ns, failure.status, failure.code)
+
+    def send_again(self, exchange: Exchange, params: Params) -> None:
+        """Send a call with the input that its upstream wanted, under a new id."""
+        exchange.identifier = exchange.connection.next_id()
+        self._send(exchange, params)
+
+    def let_go(self, exchange: Exchange) -> None:
+        """Nobody comes back for a call: cancel it."""
+        self._exchanges.pop((exchange.connection, exchange.identifier), None)
+        exchange.connection.abandon(exchange.identifier, {"reason": "the client did not return"})
+
+    def _timed_out(self, exchange: Exchange, timeout_s: float) -> None:
+        exchange.connection.abandon(exchange.identifier, {"reason": "timed out"})
+        name = exchange.connection.name
+        reason = f"the upstream {name!r} gave no answer within {timeout_s:g} s"
+        self.take_answer(exchange, Failure(frames.TIMED_OUT, reason, "timeout"))
 
     def _note_standing(self, call: Call) -> None:
         standing = self._standing.setdefault(call.action.upstream, {})
@@ -221,17 +354,6 @@ class Calls:
         elif call.action.method == "resources/unsubscribe":
             standing.pop(("resources/subscribe", call.action.name), None)
 
-    def _timed_out(self, call: Call, timeout_s: float) -> None:
-        if call.upstream_id is None or call.connection is None:
-            return
-        call.connection.abandon(call.upstream_id, {"reason": "timed out"})
-        reason = f"the upstream {call.action.upstream!r} gave no answer within {timeout_s:g} s"
-        self._fail(call, Failure(frames.TIMED_OUT, reason, "timeout"))
-
-    def _fail(self, call: Call, failure: Failure) -> None:
-        self._answer_error(call, failure.code, failure.reason)
-        self._gateway.recorder.failed(call.id, call.started_ns, failure.status, failure.code)
-
     def _end_cancelled(self, call: Call) -> None:
         self._forget(call)
         call.reply.withdraw()
@@ -239,55 +361,15 @@ class Calls:
 
     def _answer_error(self, call: Call, code: int, message: str) -> None:
         self._forget(call)
-        call.reply.answer(frames.error(call.client_id, code, message))
-
-    def _answer_refusal(self, call: Call, verdict: Decision) -> None:
-        self._forget(call)
-        call.reply.answer(refusal(call, verdict, self._offered))
+        call.reply.answer(frames.error(call.client_id, code, message), code)
 
     def _forget(self, call: Call) -> None:
-        if self._calls.get(call.client_id) is call:
-            del self._calls[call.client_id]
-        if call.connection is not None and call.upstream_id is not None:
-            self._forwarded.pop((call.connection, call.upstream_id), None)
-            call.upstream_id = None
-
-    def _with_own_tasks(self, call: Call, result: memoryview) -> bytes | memoryview:
-        """Note the task that a call started; cut a listing of tasks to the agent's own."""
-        upstream, agent = call.action.upstream, call.identity.agent
-        value = decode_object(bytes(result), "members of the result")
-        task = value.get("task")
-        if call.action.kind != "task" and isinstance(task, dict):
-            identifier = task.get("taskId")
-            if isinstance(identifier, str):
-                self.tasks.started(upstream, identifier, agent)
-        listed = value.get("tasks")
-        if call.action.method == "tasks/list" and isinstance(listed, list):
-            value["tasks"] = [
-                item
-                for item in listed
-                if isinstance(item, dict)
-                and self.tasks.owns(upstream, str(item.get("taskId")), agent)
-            ]
-            return encode(value)
-        return result
-
-
-def refusal(call: Call, verdict: Decision, offered: Collection[ActionKind]) -> bytes:
-    """The answer to a refused call: for a tool words that the model can act on; for anything else
-    the very error that a server without such a thing gives, the same for every name."""
-    if call.action.kind == "tool":
-        where = f" ({verdict.file}:{verdict.line})" if verdict.file else ""
-        text = f"Refused by the gateway: {verdict.reason}{where}."
-        return frames.result(call.client_id, frames.tool_error(text))
-    if call.action.kind == "task":
-        return frames.error(call.client_id, frames.INVALID_PARAMS, "Task not found")
-    if call.action.kind == "resource" and "resource" in offered:
-        data = {"uri": call.action.name}
-        return frames.error(call.client_id, frames.RESOURCE_NOT_FOUND, "Resource not found", data)
-    if call.action.kind == "prompt" and "prompt" in offered:
-        return frames.error(call.client_id, frames.INVALID_PARAMS, "Prompt not found")
-    return frames.error(call.client_id, frames.METHOD_NOT_FOUND, "Method not found")
+        if self._calls.get(call.key) is call:
+            del self._calls[call.key]
+        exchange = call.exchange
+        if exchange is not None:
+            self._exchanges.pop((exchange.connection, exchange.identifier), None)
+            call.exchange = None
 
 
 def _and_cancel(

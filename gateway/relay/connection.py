@@ -18,6 +18,8 @@ from gateway.wire.envelope import (
     split_batch,
 )
 from gateway.wire.methods import BATCH_REVISIONS
+from gateway.wire.modern import MODERN_REVISIONS, RequestEnvelope, request_headers, with_envelope
+from gateway.wire.params import Params, encode
 
 if TYPE_CHECKING:
     from gateway.transports.upstream import UpstreamTransport
@@ -63,11 +65,13 @@ class ConnectionOwner(Protocol):
 class Connection:
     """The requests in flight on one transport. Implements UpstreamEvents.
 
-    `revision` is the negotiated protocol revision once the handshake is done.
+    `revision` is the negotiated protocol revision once the handshake is done. `envelope` is what
+    requests of a stateless revision carry where they bring none of their own.
     """
 
-    def __init__(self, name: str, owner: ConnectionOwner) -> None:
+    def __init__(self, name: str, owner: ConnectionOwner, envelope: RequestEnvelope) -> None:
         self.name = name
+        self.envelope = envelope
         self.revision: str | None = None
         self.transport: UpstreamTransport | None = None
         self._owner = owner
@@ -78,31 +82,56 @@ class Connection:
         self._noises = 0
 
     @property
-    def requests(self) -> tuple[int, ...]:
-        """The ids of the requests that wait for an answer."""
-        return tuple(self._pending)
+    def modern(self) -> bool:
+        """Whether the upstream speaks a stateless revision here."""
+        return self.revision in MODERN_REVISIONS
 
     def next_id(self) -> int:
         """Take an id, for a request whose params must carry it."""
         self._last_id += 1
         return self._last_id
 
-    def request(self, method: str, params: bytes | None, answered: Answered) -> None:
+    def request(self, method: str, params: Params, answered: Answered) -> int:
         """Send a request; `answered` is called exactly once, unless it is abandoned."""
         identifier = self.next_id()
-        self.send_request(identifier, frames.request(identifier, method, params), answered)
+        self.send(identifier, method, params, answered)
+        return identifier
 
-    def send_request(self, identifier: int, frame: bytes, answered: Answered) -> None:
-        """Send a request that was written under an id from `next_id`."""
+    def send(
+        self,
+        identifier: int,
+        method: str,
+        params: Params,
+        answered: Answered,
+        *,
+        envelope: RequestEnvelope | None = None,
+        schema: object = None,
+    ) -> None:
+        """Send a request under an id from `next_id`.
+
+        `envelope` replaces the connection's own; `schema` is the input schema of a tool that is
+        called, which may want some arguments in headers too.
+        """
         if self._over is not None or self.transport is None:
             answered(self._over or Failure(frames.UNAVAILABLE, "not connected", "upstream_lost"))
             return
+        headers = None
+        if self.modern or method == "server/discover":
+            chosen = envelope or self.envelope
+            params = with_envelope(params, chosen)
+            headers = request_headers(method, params, chosen.revision, schema)
         self._pending[identifier] = answered
-        self.transport.send(frame, identifier)
+        encoded = encode(params) if params else None
+        self.transport.send(frames.request(identifier, method, encoded), identifier, headers)
 
-    def notify(self, method: str, params: bytes | None) -> None:
-        """Send a notification; it is lost when the upstream is."""
-        self.respond(frames.notification(method, params))
+    def notify(self, method: str, params: Params) -> None:
+        """Send a notification; it is lost when the upstream is.
+
+        The stateless revisions have none but cancellation, and that only over stdio, where
+        `abandon` sends it.
+        """
+        if not self.modern:
+            self.respond(frames.notification(method, encode(params) if params else None))
 
     def respond(self, frame: bytes) -> None:
         """Send an answer to one of the upstream's own requests."""
@@ -115,9 +144,10 @@ class Connection:
             return
         if len(self._abandoned) < _ABANDONED_KEPT:
             self._abandoned.add(identifier)
-        cancelled = {**params, "requestId": identifier}
-        self.notify("notifications/cancelled", msgspec.json.encode(cancelled))
         if self.transport is not None:
+            if not (self.modern and self.transport.closes_streams):
+                cancelled = encode({**params, "requestId": identifier})
+                self.respond(frames.notification("notifications/cancelled", cancelled))
             self.transport.abandon(identifier)
 
     def end(self, failure: Failure) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.policy.snapshot import Snapshot
 from gateway.relay.connection import Connection
+from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
 
@@ -20,16 +21,17 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
 
     start_timeout_s: float = 20.0
     call_timeout_s: float | None = None
+    shared: bool = False
 
 
 class Handshakes(Protocol):
-    """Answers to `initialize`, kept between runs."""
+    """Answers to `initialize` and `server/discover`, kept between runs."""
 
-    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
-        """The result that this upstream last gave to this handshake."""
+    def get(self, upstream: str, greeting: bytes) -> dict[str, object] | None:
+        """The answer that this upstream last gave to a client with this greeting's key."""
 
-    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
-        """Keep a result."""
+    def put(self, upstream: str, greeting: bytes, result: dict[str, object]) -> None:
+        """Keep an answer."""
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Gateway(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     recorder: Recorder
+    binder: Binder
     handshakes: Handshakes
     open_transport: OpenTransport
     limits: Mapping[str, UpstreamLimits]

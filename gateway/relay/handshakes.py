@@ -1,4 +1,4 @@
-"""Answers to `initialize`, kept between runs so that a client need not wait for an upstream."""
+"""Upstreams' handshake answers, kept between runs so that a client need not wait for them."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class HandshakeFiles:
-    """One file for each pair of a configuration entry and a client's handshake.
+    """One file for each pair of a configuration entry and a client's greeting.
 
     `entries` are the upstreams' entries as they stand in the configuration, encoded. File names are
     keyed digests: an entry may hold a secret.
@@ -26,9 +26,9 @@ class HandshakeFiles:
         self._entries = entries
         self._kept: dict[Path, dict[str, object]] = {}
 
-    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
-        """The result that this upstream last gave to this handshake."""
-        path = self._path(upstream, handshake)
+    def get(self, upstream: str, greeting: bytes) -> dict[str, object] | None:
+        """The answer that this upstream last gave to a client with this greeting's key."""
+        path = self._path(upstream, greeting)
         if path not in self._kept:
             try:
                 self._kept[path] = _decode(path.read_bytes())
@@ -36,9 +36,9 @@ class HandshakeFiles:
                 return None
         return self._kept[path]
 
-    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
-        """Keep a result; failing to is no error, the next start is only slower."""
-        path = self._path(upstream, handshake)
+    def put(self, upstream: str, greeting: bytes, result: dict[str, object]) -> None:
+        """Keep an answer; failing to is no error, the next start is only slower."""
+        path = self._path(upstream, greeting)
         if self._kept.get(path) == result:
             return
         self._kept[path] = result
@@ -50,15 +50,6 @@ class HandshakeFiles:
                 file.write(msgspec.json.encode(result))
             temporary.replace(path)
 
-    def _path(self, upstream: str, handshake: bytes) -> Path:
-        key = self._entries[upstream] + b"\0" + _without_version(handshake)
+    def _path(self, upstream: str, greeting: bytes) -> Path:
+        key = self._entries[upstream] + b"\0" + greeting
         return self._directory / f"{self._digester.digest(key)}.json"
-
-
-def _without_version(handshake: bytes) -> bytes:
-    """The handshake less the client's version number, which changes often and decides nothing."""
-    params = _decode(handshake)
-    client = params.get("clientInfo")
-    if isinstance(client, dict):
-        params["clientInfo"] = {"name": client.get("name")}
-    return msgspec.json.encode(params, order="deterministic")

@@ -2,24 +2,32 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from gateway.identity.identity import Identity
 from gateway.policy.decide import decide
 from gateway.policy.values import Action, Context
 from gateway.relay.asking import Asking
 from gateway.relay.calls import Calls
+from gateway.relay.connection import Connection
+from gateway.relay.exchange import Exchange
 from gateway.relay.gateway import Gateway
 from gateway.relay.link import Data, UpstreamLink
+from gateway.relay.listening import Listeners, untagged
 from gateway.relay.recording import Party
 from gateway.transports.client import Outlet
 from gateway.wire import frames
-from gateway.wire.envelope import MalformedFrame, Notification, Request
-from gateway.wire.methods import SERVER_NOTIFICATIONS, Method
+from gateway.wire.envelope import MalformedFrame, Notification, Request, RequestId, Response
+from gateway.wire.methods import SERVER_NOTIFICATIONS, SERVER_REQUESTS, Method
 from gateway.wire.params import Params, decode_params, encode
 
 _HELD_MESSAGES = 1_000
 """Messages kept for a client that has not finished its handshake."""
 _UNKNOWN_METHOD = Method("unknown")
+_CANNOT_TELL_WHOSE = (
+    "several calls are under way on this connection, so it cannot be told which of them this "
+    "belongs to; a stateless client can only be asked in the answer to one"
+)
 
 Send = Callable[[bytes], None]
 
@@ -27,7 +35,8 @@ Send = Callable[[bytes], None]
 class Hearing:
     """The upstreams' side of one session. Is the LinkOwner of its links.
 
-    `ready` is called with a link whenever its handshake is done.
+    `ready` is called with a link whenever its handshake is done. `listeners` are those of a
+    stateless client; with `modern` set there is no other way to tell it anything but in answers.
     """
 
     def __init__(
@@ -37,13 +46,13 @@ class Hearing:
         identity: Identity,
         outlet: Outlet,
         calls: Calls,
+        asking: Asking,
         *,
-        name_origin: bool,
         ready: Callable[[UpstreamLink], None],
     ) -> None:
-        self.asking = Asking(
-            gateway.snapshot, gateway.recorder, party, identity, name_origin=name_origin
-        )
+        self.modern = False
+        self.listeners = Listeners()
+        self._asking = asking
         self._gateway = gateway
         self._party = party
         self._identity = identity
@@ -60,9 +69,12 @@ class Hearing:
         while self._held:
             self._outlet.send(self._held.popleft())
 
-    def tell(self, frame: bytes) -> None:
+    def tell(self, method: str, params: Params) -> None:
         """Tell the client something that belongs to no call."""
-        self._send(self._outlet.send, frame)
+        if self.modern:
+            self.listeners.tell(method, params)
+        else:
+            self._send(self._outlet.send, frames.notification(method, _encoded(params)))
 
     # LinkOwner
 
@@ -70,24 +82,30 @@ class Hearing:
         self, link: UpstreamLink, message: Request | Notification, request: int | None
     ) -> None:
         """Put an upstream's question or news to the client, if it may have it."""
-        call = self._calls.of(link.connection, request)
-        way = call.reply.send if call is not None else self._outlet.send
-        if isinstance(message, Request):
-            self.asking.request(link.connection, message, lambda frame: self._send(way, frame))
-            return
+        exchange = self._calls.exchange_of(link.connection, request)
         try:
             params = decode_params(message.params)
         except MalformedFrame as malformed:
             self.upstream_event(link, "frame.refused", {"reason": malformed.reason})
+            if isinstance(message, Request):
+                _respond_error(link.connection, message.id, frames.INVALID_PARAMS, malformed.reason)
             return
-        if message.method == "notifications/progress":
-            carried = self._calls.progressed(link.connection, params)
-        elif message.method == "notifications/cancelled":
-            carried = self.asking.cancelled(link.connection, params, self.tell)
-        else:
-            carried = self._news(link, message.method, params, way)
-        if not carried:
+        if isinstance(message, Request):
+            self._question(link.connection, message, params, exchange)
+            return
+        if not self.told(link, message.method, params, request):
             self.upstream_event(link, "frame.dropped", {"method": message.method[:64]})
+
+    def told(self, link: UpstreamLink, method: str, params: Params, request: int | None) -> bool:
+        """Give a notification on to whom it concerns; False where that is nobody here."""
+        if method == "notifications/progress":
+            return self._calls.progressed(link.connection, params)
+        if method == "notifications/cancelled":
+            return self._asking.cancelled(link.connection, params, self._outlet_send)
+        if method == "notifications/subscriptions/acknowledged":
+            return True
+        exchange = self._calls.exchange_of(link.connection, request)
+        return self._news(link, method, untagged(params), exchange)
 
     def upstream_event(self, link: UpstreamLink, event: str, data: Data) -> None:
         """Record what happened to an upstream."""
@@ -101,13 +119,13 @@ class Hearing:
 
     def upstream_ready(self, link: UpstreamLink) -> None:
         """Keep the handshake's answer for the next start."""
-        if link.handshake_result is not None:
-            self._gateway.handshakes.put(link.name, link.handshake, link.handshake_result)
+        if link.answer is not None:
+            self._gateway.handshakes.put(link.name, link.greeting.key, link.answer)
         self._ready(link)
 
     def upstream_lost(self, link: UpstreamLink) -> None:
         """Withdraw the questions of an upstream that is gone."""
-        self.asking.forget(link.connection, self.tell)
+        self._asking.forget(link.connection, self._outlet_send)
 
     def pause_client(self) -> None:
         """An upstream takes no more: take no more from the client."""
@@ -121,7 +139,40 @@ class Hearing:
         if self._pauses == 0:
             self._outlet.resume_reading()
 
-    def _news(self, link: UpstreamLink, method: str, params: Params, way: Send) -> bool:
+    def _question(
+        self,
+        connection: Connection,
+        request: Request,
+        params: Params,
+        exchange: Exchange | None,
+    ) -> None:
+        """A request of an upstream's: put as such, or in the answer to its call."""
+        if SERVER_REQUESTS.get(request.method, _UNKNOWN_METHOD).kind == "session":
+            connection.respond(frames.result(request.id, b"{}"))
+            return
+        if self.modern:
+            if exchange is None:
+                _respond_error(connection, request.id, frames.UNAVAILABLE, _CANNOT_TELL_WHOSE)
+                return
+            put = partial(self._calls.rounds.park, exchange)
+        else:
+            call = exchange.call if exchange is not None else None
+            put = partial(self._put, call.reply.send if call is not None else self._outlet.send)
+        self._asking.ask(
+            connection,
+            request.method,
+            params,
+            put,
+            partial(_respond, connection, request.id),
+            upstream_id=request.id,
+        )
+
+    def _put(self, way: Send, identifier: int, method: str, params: Params) -> None:
+        self._send(way, frames.request(identifier, method, _encoded(params)))
+
+    def _news(
+        self, link: UpstreamLink, method: str, params: Params, exchange: Exchange | None
+    ) -> bool:
         """Give a notification on; False where the client's agent may not have it."""
         if method == "notifications/tools/list_changed":
             link.mark_catalog_stale()
@@ -131,10 +182,23 @@ class Hearing:
         context = Context(
             owns_task=isinstance(task, str) and self._calls.tasks.owns(link.name, task, agent)
         )
+        if link.shared and method == "notifications/resources/updated":
+            uri = params.get("uri")
+            if not isinstance(uri, str) or not self._calls.subscribed(link.name, uri):
+                return True  # another session's
         action = Action(known.kind, method, link.name)
         if not decide(agent, action, self._gateway.snapshot, context).allows:
             return False
-        self._send(way, frames.notification(method, encode(params) if params else None))
+        call = exchange.call if exchange is not None else None
+        if self.modern and known.kind == "logging":
+            if call is not None and call.envelope is not None and call.envelope.log_level:
+                call.reply.send(frames.notification(method, _encoded(params)))
+            return True
+        if self.modern:
+            self.listeners.tell(method, params)
+            return True
+        way = call.reply.send if call is not None else self._outlet.send
+        self._send(way, frames.notification(method, _encoded(params)))
         return True
 
     def _send(self, way: Send, frame: bytes) -> None:
@@ -142,3 +206,22 @@ class Hearing:
             way(frame)
         else:
             self._held.append(frame)
+
+    def _outlet_send(self, frame: bytes) -> None:
+        if not self.modern:
+            self._send(self._outlet.send, frame)
+
+
+def _encoded(params: Params) -> bytes | None:
+    return encode(params) if params else None
+
+
+def _respond(connection: Connection, upstream_id: RequestId, response: Response) -> None:
+    if response.result is not None:
+        connection.respond(frames.result(upstream_id, response.result))
+    else:
+        connection.respond(frames.encoded_error(upstream_id, response.error or b"{}"))
+
+
+def _respond_error(connection: Connection, upstream_id: RequestId, code: int, message: str) -> None:
+    connection.respond(frames.error(upstream_id, code, message))

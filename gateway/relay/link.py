@@ -6,21 +6,73 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from gateway import __version__
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
+from gateway.policy.snapshot import UpstreamPermissions
 from gateway.relay.connection import Connection, Failure
+from gateway.relay.listening import Ear, Wanted
+from gateway.relay.opening import NAME, upstream_envelope
 from gateway.relay.pages import LIST_MEMBERS, Pages
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, Notification, Request, Response
-from gateway.wire.methods import HANDSHAKE_REVISIONS
-from gateway.wire.params import decode_object
+from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
+from gateway.wire.modern import (
+    LATEST_MODERN,
+    MODERN_REVISIONS,
+    RequestEnvelope,
+    without_envelope,
+    without_round,
+)
+from gateway.wire.params import Params, decode_object
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _STARTS_IN_A_ROW = 5
 _GIVE_UP_START_S = 300.0
+_PROBE_S = 5.0
+"""How long an upstream may take to answer whether it speaks a stateless revision."""
 
 _decode_object = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """How the gateway makes its client known to an upstream.
+
+    `initialize` are the params of that request for the handshake revisions, `envelope` is what
+    requests of the stateless ones carry. `modern_first` is the era to try first: the client's own,
+    so that nothing need be bridged where the upstream speaks both. `permissions` are what the agent
+    may do here.
+    """
+
+    initialize: Params
+    envelope: RequestEnvelope
+    permissions: UpstreamPermissions
+    modern_first: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """What an upstream's answer may depend on, encoded; not the client's version number."""
+        client = self.envelope.client or {}
+        key = (
+            self.modern_first,
+            self.initialize.get("protocolVersion"),
+            self.envelope.capabilities,
+            client.get("name"),
+        )
+        return msgspec.json.encode(key, order="deterministic")
+
+
+def own_greeting() -> Greeting:
+    """The gateway's own, where it asks for nobody in particular: without any capability."""
+    client: dict[str, object] = {"name": NAME, "version": __version__}
+    initialize: Params = {
+        "protocolVersion": LATEST_HANDSHAKE,
+        "capabilities": {},
+        "clientInfo": client,
+    }
+    return Greeting(initialize, RequestEnvelope(LATEST_MODERN, {}, client), UpstreamPermissions())
+
 
 Ready = Callable[[Failure | None], None]
 Data = dict[str, str | int | bool | None]
@@ -53,8 +105,10 @@ class LinkOwner(Protocol):
 class UpstreamLink:
     """The session with the upstream `name`.
 
-    `open_transport` makes an unstarted transport that reports to the given connection; `handshake`
-    is the encoded params of `initialize`. All methods run on the event loop and return at once.
+    `open_transport` makes an unstarted transport that reports to the given connection. `answer` is
+    the upstream's answer to `initialize` or `server/discover`; `wanted` and `log_level` are what a
+    stateless upstream is to be told in place of subscriptions and a log level. All methods run on
+    the event loop and return at once.
     """
 
     def __init__(
@@ -63,16 +117,20 @@ class UpstreamLink:
         owner: LinkOwner,
         open_transport: Callable[[Connection], Awaitable[UpstreamTransport]],
         *,
-        handshake: bytes,
+        greeting: Greeting,
         start_timeout_s: float,
+        shared: bool = False,
     ) -> None:
         self.name = name
+        self.shared = shared
+        self.greeting = greeting
         self.catalog: UpstreamCatalog | None = None
-        self.handshake_result: dict[str, object] | None = None
-        self.connection = Connection(name, self)
+        self.answer: dict[str, object] | None = None
+        self.wanted = Wanted()
+        self.log_level: str | None = None
+        self.connection = Connection(name, self, greeting.envelope)
         self._owner = owner
         self._open_transport = open_transport
-        self.handshake = handshake
         self._start_timeout_s = start_timeout_s
         self._loop = asyncio.get_running_loop()
         self._state: Literal["idle", "starting", "ready", "backoff", "stopped"] = "idle"
@@ -80,7 +138,10 @@ class UpstreamLink:
         self._ready_waiting: dict[Ready, asyncio.TimerHandle] = {}
         self._catalog_waiting: list[Ready] = []
         self.catalog_stale = False
+        self._ear = Ear()
         self._failed_starts = 0
+        self._tried: dict[str, str] = {}
+        self._probe: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -159,6 +220,32 @@ class UpstreamLink:
 
         self.when_ready(ask)
 
+    def dressed(
+        self, params: Params, envelope: RequestEnvelope | None
+    ) -> tuple[Params, RequestEnvelope | None]:
+        """A client's params and envelope as this upstream's era and its grants want them."""
+        if not self.connection.modern:
+            return without_envelope(without_round(params)), None
+        if envelope is None:
+            own = self.greeting.envelope
+            return params, msgspec.structs.replace(own, log_level=self.log_level)
+        return params, upstream_envelope(
+            envelope.capabilities, envelope.client, self.greeting.permissions, envelope.log_level
+        )
+
+    def want(self, wanted: Wanted) -> None:
+        """Listen to these news of a stateless upstream; one of the other era tells all."""
+        self.wanted = wanted
+        self._ear.want(wanted)
+
+    def listen_to(self, uri: str) -> None:
+        """A handshake client subscribes to a resource of a stateless upstream."""
+        self.want(Wanted(self.wanted.flags, self.wanted.resources | {uri}))
+
+    def unlisten_to(self, uri: str) -> None:
+        """It does so no more."""
+        self.want(Wanted(self.wanted.flags, self.wanted.resources - {uri}))
+
     def pause_reading(self) -> None:
         """The client takes no more for now."""
         if self.connection.transport is not None:
@@ -178,6 +265,7 @@ class UpstreamLink:
             frames.UNAVAILABLE, f"the session with the upstream {self.name!r} is over", "unanswered"
         )
         self._cancel_timer()
+        self._ear.close()
         transport = self.connection.transport
         self._fail_all()
         for task in tuple(self._tasks):
@@ -224,7 +312,8 @@ class UpstreamLink:
     def _connect(self) -> None:
         self._cancel_timer()
         self._state = "starting"
-        self.connection = Connection(self.name, self)
+        self.connection = Connection(self.name, self, self.greeting.envelope)
+        self._tried.clear()
         self._spawn(self._open(self.connection), "open")
 
     def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
@@ -242,19 +331,53 @@ class UpstreamLink:
         connection.transport = transport
         self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
         self._owner.upstream_event(self, "upstream.started", {"attempt": self._failed_starts + 1})
-        connection.request("initialize", self.handshake, self._answered_handshake)
+        if self.greeting.modern_first:
+            self._discover()
+        else:
+            self._initialize()
 
     def _give_up_start(self) -> None:
         self._lose(f"gave no answer to initialize within {_GIVE_UP_START_S:.0f} s", "")
 
-    def _answered_handshake(self, response: Response | Failure) -> None:
+    def _discover(self) -> None:
+        """Ask for the stateless revisions; a server that knows none need not even answer."""
+        identifier = self.connection.request("server/discover", {}, self._discovered)
+        self._probe = self._loop.call_later(_PROBE_S, self._give_up_probe, identifier)
+
+    def _give_up_probe(self, identifier: int) -> None:
+        self.connection.abandon(identifier, {"reason": "no answer"})
+        self._next_era("server/discover", f"gave no answer to server/discover in {_PROBE_S:g} s")
+
+    def _discovered(self, response: Response | Failure) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
         if self._state != "starting":
             return
-        if isinstance(response, Failure):
-            self._lose(f"could not be asked to initialize: {response.reason}", "")
+        if isinstance(response, Failure) or response.result is None:
+            self._next_era("server/discover", _refusal("server/discover", response))
             return
-        if response.result is None:
-            self._lose(f"answered initialize with the error {error_text(response)}", "")
+        try:
+            result = decode_object(bytes(response.result), "members of its answer")
+        except MalformedFrame as malformed:
+            self._next_era("server/discover", f"answered something unusable: {malformed.reason}")
+            return
+        versions = result.get("supportedVersions")
+        shared = [
+            each for each in MODERN_REVISIONS if isinstance(versions, list) and each in versions
+        ]
+        if not shared:
+            self._next_era("server/discover", f"supports the protocol revisions {versions!r}")
+        else:
+            self._adopt(shared[-1], result)
+
+    def _initialize(self) -> None:
+        self.connection.request("initialize", self.greeting.initialize, self._initialized)
+
+    def _initialized(self, response: Response | Failure) -> None:
+        if self._state != "starting":
+            return
+        if isinstance(response, Failure) or response.result is None:
+            self._next_era("initialize", _refusal("initialize", response))
             return
         try:
             result = decode_object(bytes(response.result), "members of its handshake")
@@ -265,16 +388,30 @@ class UpstreamLink:
         if not isinstance(revision, str) or revision not in HANDSHAKE_REVISIONS:
             self._lose(f"speaks the protocol revision {revision!r}, which is unknown", "")
             return
-        self._cancel_timer()
-        self.handshake_result = result
-        self.connection.revision = revision
-        self._state = "ready"
-        self._failed_starts = 0
         if self.connection.transport is not None:
             self.connection.transport.session_started(revision)
-        self.connection.notify("notifications/initialized", None)
+        self.connection.notify("notifications/initialized", {})
+        self._adopt(revision, result)
+
+    def _next_era(self, tried: str, reason: str) -> None:
+        """The upstream does not speak one era: try the other, once."""
+        self._tried[tried] = reason
+        if "initialize" not in self._tried:
+            self._initialize()
+        elif "server/discover" not in self._tried:
+            self._discover()
+        else:
+            self._lose(self._tried["initialize"], "")
+
+    def _adopt(self, revision: str, answer: dict[str, object]) -> None:
+        self._cancel_timer()
+        self.answer = answer
+        self.connection.revision = revision
+        self._failed_starts = 0
+        self._state = "ready"
         self._owner.upstream_event(self, "upstream.ready", {"protocol": revision})
         self._owner.upstream_ready(self)
+        self._ear.connect(self.connection)
         self._flush_ready(None)
 
     # Losing
@@ -307,9 +444,10 @@ class UpstreamLink:
             self._connect()
 
     def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._probe):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._probe = None
 
     def _fail_all(self) -> None:
         self.connection.end(self._loss)
@@ -332,6 +470,12 @@ class UpstreamLink:
         failure = outcome if isinstance(outcome, Failure) else None
         for then in waiting:
             then(failure)
+
+
+def _refusal(method: str, response: Response | Failure) -> str:
+    if isinstance(response, Failure):
+        return f"could not be asked to {method}: {response.reason}"
+    return f"answered {method} with the error {error_text(response)}"
 
 
 def error_text(response: Response) -> str:

@@ -25,17 +25,17 @@ _CALLED_BY_NAME = ("tools/list", "prompts/list")
 class Listing(msgspec.Struct, frozen=True):
     """A whole listing as one agent sees it. `offered` counts what the upstreams offered.
 
-    `digest` is the SHA-256 of `result`; `missing` are upstreams that have not answered.
+    `members` are those of the result; `digest` is the SHA-256 of the items; `missing` are upstreams
+    that have not answered. `ttl_ms` is how long the upstream calls the listing fresh.
     """
 
-    result: bytes
+    members: dict[str, object]
     offered: int
     shown: int
     digest: str
     missing: tuple[str, ...] = ()
+    ttl_ms: int | None = None
 
-
-NO_TOOLS = Listing(b'{"tools":[]}', 0, 0, hashlib.sha256(b'{"tools":[]}').hexdigest())
 
 Listed = Callable[[Listing | Failure], None]
 
@@ -72,8 +72,15 @@ class Lister:
                 then(outcome)
                 return
             items = self._reachable(method, link, outcome.items)
-            result = outcome.result(items)
-            then(Listing(result, len(outcome.items), len(items), _digest(result)))
+            then(
+                Listing(
+                    outcome.members(items),
+                    len(outcome.items),
+                    len(items),
+                    _digest(items),
+                    ttl_ms=outcome.ttl_ms,
+                )
+            )
 
         link.list_all(method, read)
 
@@ -94,9 +101,9 @@ class Lister:
                     items += self._reachable(method, link, pages[link.name].items)
             if method == "tools/list":
                 self._listed_without.update(missing)
-            result = msgspec.json.encode({LIST_MEMBERS[method]: items})
             offered = sum(len(each.items) for each in pages.values())
-            then(Listing(result, offered, len(items), _digest(result), missing))
+            members: dict[str, object] = {LIST_MEMBERS[method]: items}
+            then(Listing(members, offered, len(items), _digest(items), missing))
 
         _Gathering(method, links, gathered).begin()
 
@@ -186,5 +193,9 @@ class _Gathering:
         self._then(self._pages, tuple(link.name for link in self._links if link.name in missing))
 
 
-def _digest(result: bytes) -> str:
-    return hashlib.sha256(result).hexdigest()
+def _digest(items: list[object]) -> str:
+    return hashlib.sha256(msgspec.json.encode(items)).hexdigest()
+
+
+NO_TOOLS = Listing({"tools": []}, 0, 0, _digest([]))
+"""The listing of an agent that may use nothing."""

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 
 from gateway import __version__
 from gateway.policy.snapshot import UpstreamPermissions
+from gateway.relay.eras import initialized
 from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE, ActionKind
-from gateway.wire.params import Params, encode
+from gateway.wire.modern import LATEST_MODERN, RequestEnvelope
+from gateway.wire.params import Params
 
 NAME = "mcp-tool-gateway"
 
@@ -17,33 +19,48 @@ def negotiated(requested: object) -> str:
     return LATEST_HANDSHAKE
 
 
-def upstream_handshake(params: Params, revision: str, permissions: UpstreamPermissions) -> bytes:
-    """The params of `initialize` for an upstream: the client's own, less what it may not use.
+def upstream_envelope(
+    capabilities: object,
+    client: object,
+    permissions: UpstreamPermissions,
+    log_level: str | None = None,
+) -> RequestEnvelope:
+    """What an upstream is told of the client: its own words, less what it may not do.
 
     Sampling is left out unless granted, so that the upstream need not ask in vain; tasks that
     upstreams would start on the client are not carried.
     """
-    given = params.get("capabilities")
-    capabilities = dict(given) if isinstance(given, dict) else {}
-    capabilities.pop("tasks", None)
+    told = dict(capabilities) if isinstance(capabilities, Mapping) else {}
+    told.pop("tasks", None)
     if permissions.sampling is None:
-        capabilities.pop("sampling", None)
-    return encode({**params, "protocolVersion": revision, "capabilities": capabilities})
+        told.pop("sampling", None)
+    known = client if isinstance(client, Mapping) else None
+    return RequestEnvelope(LATEST_MODERN, told, known, log_level)
+
+
+def initialize_params(params: Params, revision: str, envelope: RequestEnvelope) -> Params:
+    """The params of `initialize` for an upstream."""
+    return {**params, "protocolVersion": revision, "capabilities": dict(envelope.capabilities)}
 
 
 def mirrored_result(
-    result: Mapping[str, object], permissions: UpstreamPermissions
+    answer: Mapping[str, object], revision: str, name: str, permissions: UpstreamPermissions
 ) -> dict[str, object]:
-    """An upstream's answer to `initialize` as its mirror gives it on."""
-    given = result.get("capabilities")
-    capabilities = dict(given) if isinstance(given, dict) else {}
+    """An upstream's answer of either era as its mirror answers `initialize`."""
+    result = initialized(dict(answer), revision, name)
+    return {**result, "capabilities": usable(result.get("capabilities"), permissions)}
+
+
+def usable(capabilities: object, permissions: UpstreamPermissions) -> dict[str, object]:
+    """An upstream's capabilities, less those its client's agent is not granted."""
+    told = dict(capabilities) if isinstance(capabilities, dict) else {}
     if permissions.resources is None:
-        capabilities.pop("resources", None)
+        told.pop("resources", None)
     if permissions.prompts is None:
-        capabilities.pop("prompts", None)
+        told.pop("prompts", None)
     if permissions.resources is None and permissions.prompts is None:
-        capabilities.pop("completions", None)
-    return {**result, "capabilities": capabilities}
+        told.pop("completions", None)
+    return told
 
 
 def offered_kinds(permissions: Iterable[UpstreamPermissions]) -> frozenset[ActionKind]:

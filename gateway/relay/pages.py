@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from gateway.wire.envelope import MAX_DEPTH, Response
-from gateway.wire.params import is_deep
+from gateway.wire.params import Params, is_deep
 
 LIST_MEMBERS = {
     "tools/list": "tools",
@@ -17,6 +17,8 @@ LIST_MEMBERS = {
 
 MAX_ITEMS = 100_000
 _MAX_PAGES = 2_000
+_OF_AN_ERA = ("resultType", "ttlMs", "cacheScope")
+"""Members that only the stateless revisions have; the client's side puts them in where needed."""
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -25,21 +27,21 @@ class Pages:
     """The items of a listing so far, and what else the first page's result said.
 
     `problem` says why the listing cannot be used, once `add` answered "failed" for a result.
+    `ttl_ms` is how long the upstream calls it fresh.
     """
 
     def __init__(self, member: str) -> None:
         self.items: list[object] = []
         self.first: dict[str, object] = {}
         self.problem = ""
+        self.ttl_ms: int | None = None
         self._member = member
         self._cursor: str | None = None
         self._cursors: set[str] = set()
 
-    def next_params(self) -> bytes | None:
+    def next_params(self) -> Params:
         """The params that ask for the next page."""
-        if self._cursor is None:
-            return None
-        return msgspec.json.encode({"cursor": self._cursor})
+        return {} if self._cursor is None else {"cursor": self._cursor}
 
     def add(self, response: object) -> Literal["more", "complete", "failed"]:
         """Take the answer to the last request for a page."""
@@ -51,6 +53,10 @@ class Pages:
             return self._fail("its result is not an object")
         if is_deep(result):
             return self._fail(f"its result is nested deeper than {MAX_DEPTH} levels")
+        for member in _OF_AN_ERA:
+            held = result.pop(member, None)
+            if member == "ttlMs" and isinstance(held, int):
+                self.ttl_ms = held if self.ttl_ms is None else min(held, self.ttl_ms)
         items = result.pop(self._member, None)
         if not isinstance(items, list):
             return self._fail(f"its result has no list {self._member!r}")
@@ -68,9 +74,9 @@ class Pages:
             return self._fail("it is endless")
         return "more"
 
-    def result(self, items: list[object]) -> bytes:
+    def members(self, items: list[object]) -> dict[str, object]:
         """The first page's result with `items` in place of its own, and no cursor."""
-        return msgspec.json.encode({**self.first, self._member: items})
+        return {**self.first, self._member: items}
 
     def _fail(self, problem: str) -> Literal["failed"]:
         self.problem = problem

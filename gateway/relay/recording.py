@@ -226,3 +226,13 @@ def _since_us(started_ns: int) -> int:
 
 def _seen_elsewhere(unavailable: AuditUnavailable | None) -> None:
     """A record of the past that cannot be written shows in `writable`; the next call is refused."""
+
+
+def client_info(value: object) -> ClientInfo | None:
+    """What a client says of itself."""
+    if not isinstance(value, Mapping):
+        return None
+    version = value.get("version")
+    return ClientInfo(
+        name=str(value.get("name")), version=None if version is None else str(version)
+    )

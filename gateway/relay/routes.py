@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from gateway.wire.params import decode_object, encode
+
 
 class ResourceRoutes:
     """The upstream of each resource URI, as listed; for a connection to many upstreams."""
@@ -49,6 +51,31 @@ class TaskOwners:
     def owns(self, upstream: str, task: str, agent: str | None) -> bool:
         """Whether that agent started it there."""
         return agent is not None and self._owners.get((upstream, task)) == agent
+
+    def noted(
+        self, upstream: str, agent: str | None, method: str, result: bytes | memoryview
+    ) -> bytes | memoryview:
+        """Note the task that a result says was started; cut a listing to the agent's own tasks.
+
+        Raises MalformedFrame.
+        """
+        if method != "tasks/list" and b'"task' not in bytes(result):
+            return result  # a task id that is hidden behind escapes is nobody's
+        value = decode_object(bytes(result), "members of the result")
+        task = value.get("task", value)
+        if not method.startswith("tasks/") and isinstance(task, dict):
+            identifier = task.get("taskId")
+            if isinstance(identifier, str):
+                self.started(upstream, identifier, agent)
+        listed = value.get("tasks")
+        if method == "tasks/list" and isinstance(listed, list):
+            value["tasks"] = [
+                item
+                for item in listed
+                if isinstance(item, dict) and self.owns(upstream, str(item.get("taskId")), agent)
+            ]
+            return encode(value)
+        return result
 
     def upstream_of(self, task: str) -> str:
         """The upstream of a task, "" where none or several have one of that id."""

@@ -6,29 +6,18 @@ from functools import partial
 
 import msgspec
 
-from gateway import __version__
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
 from gateway.config.settings import Settings
 from gateway.relay.connection import Failure
-from gateway.relay.link import Data, UpstreamLink
-from gateway.relay.opening import NAME
+from gateway.relay.link import Data, UpstreamLink, own_greeting
 from gateway.relay.wiring import open_transport
 from gateway.wire import frames
 from gateway.wire.envelope import Notification, Request
-from gateway.wire.methods import LATEST_HANDSHAKE
 
 _AT_ONCE = 6
 """Upstreams that are asked at the same time; each may be a process that takes a while to load."""
 _LISTING_TIMEOUT_S = 30.0
 _GRACE_S = 2.0
-
-_HANDSHAKE = msgspec.json.encode(
-    {
-        "protocolVersion": LATEST_HANDSHAKE,
-        "capabilities": {},
-        "clientInfo": {"name": NAME, "version": __version__},
-    }
-)
 
 
 class Surveyed(msgspec.Struct, frozen=True):
@@ -75,7 +64,7 @@ async def _ask(settings: Settings, name: str) -> Surveyed:
         name,
         _Listener(),
         partial(open_transport, settings, name),
-        handshake=_HANDSHAKE,
+        greeting=own_greeting(),
         start_timeout_s=start_timeout_s,
     )
     try:
@@ -94,7 +83,7 @@ async def _ask(settings: Settings, name: str) -> Surveyed:
 
 
 def _has_tools(link: UpstreamLink) -> bool:
-    capabilities = (link.handshake_result or {}).get("capabilities")
+    capabilities = (link.answer or {}).get("capabilities")
     return isinstance(capabilities, dict) and "tools" in capabilities
 
 

@@ -18,6 +18,7 @@ from gateway.errors import UserError
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.handshakes import HandshakeFiles
+from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 
@@ -58,10 +59,11 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     gateway = Gateway(
         snapshot=loaded.snapshot,
         recorder=recorder,
+        binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
         open_transport=partial(open_transport, settings),
         limits={
-            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s)
+            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s, entry.shared)
             for name, entry in settings.upstreams.items()
         },
     )

@@ -25,8 +25,8 @@ class Reply(Protocol):
     def expect(self) -> None:
         """One message of this frame will be answered."""
 
-    def answer(self, frame: bytes) -> None:
-        """Answer a request."""
+    def answer(self, frame: bytes, code: int | None = None) -> None:
+        """Answer a request; `code` is that of the error, if the answer is one."""
 
     def reject(self, frame: bytes) -> None:
         """Answer what is no acceptable message (HTTP: status 400)."""
@@ -49,7 +49,10 @@ class ClientHandler(Protocol):
     """
 
     id: str
-    opened: bool
+
+    @property
+    def opened(self) -> bool:
+        """See above."""
 
     def receive(self, frame: bytes, reply: Reply) -> None:
         """Take one inbound frame; returns at once."""

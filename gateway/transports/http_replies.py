@@ -99,13 +99,15 @@ class PostReply:
         self.answers = 0
         self.rejected = False
         self.streamed = False
+        self.code: int | None = None
 
     def expect(self) -> None:
         """One more message will be answered."""
         self.expected += 1
 
-    def answer(self, frame: bytes) -> None:
+    def answer(self, frame: bytes, code: int | None = None) -> None:
         """Answer one of them."""
+        self.code = code
         self.answers += 1
         self.queue.put(frame)
         self._settle()

@@ -7,9 +7,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.transports.client import ClientHandler, Outlet
+from gateway.transports.client import ClientHandler, Outlet, Reply
 from gateway.transports.http_replies import HttpOutlet, MessageQueue, PostReply
 from gateway.wire import frames, sse
+from gateway.wire.modern import (
+    HEADER_MISMATCH,
+    MISSING_CLIENT_CAPABILITY,
+    PROTOCOL_VERSION,
+    UNSUPPORTED_VERSION,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,10 +31,44 @@ _CLOSE_GRACE_S = 2.0
 
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
+_REPEATED = b"\0"
+"""Stands for the value of a header that came more than once."""
+_REVISION_KEY = PROTOCOL_VERSION.encode()
+_STATUSES = {
+    frames.PARSE_ERROR: 400,
+    frames.INVALID_REQUEST: 400,
+    frames.INVALID_PARAMS: 400,
+    frames.METHOD_NOT_FOUND: 404,
+    HEADER_MISMATCH: 400,
+    MISSING_CLIENT_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+}
+"""The HTTP status of an error in the stateless era, by its code; 200 for any other."""
+
+
+class Endpoint(Protocol):
+    """An endpoint for clients without a session."""
+
+    def receive(
+        self, frame: bytes, headers: Mapping[str, str | None], reply: Reply
+    ) -> Callable[[], None]:
+        """Take the body of a POST; returns what cancels its request.
+
+        `headers` are by lower-case name, None for one that came more than once.
+        """
+
+    def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
+        """A body over the size limit was dropped unread."""
 
 
 class Service(Protocol):
     """What the application serves."""
+
+    def stateless(self, path: str) -> Endpoint | None:
+        """The endpoint for clients without a session; None where there is no such endpoint."""
+
+    async def close(self) -> None:
+        """End what clients without a session shared."""
 
     def open_session(self, path: str, outlet: Outlet) -> ClientHandler | None:
         """A new session on an endpoint; None where there is no such endpoint."""
@@ -91,6 +131,7 @@ class HttpServer:
             self._sweeper.cancel()
         for identifier in tuple(self._sessions):
             self._end(identifier, "the gateway is stopping")
+        await self._service.close()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -127,6 +168,10 @@ class HttpServer:
         media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if media_type != _JSON:
             raise _Refused(415, "Content-Type must be application/json")
+        body, size_bytes = await _read_body(receive, self._limits.max_message_bytes)
+        if self._is_stateless(headers, body):
+            await self._post_stateless(path, headers, body, size_bytes, receive, send, streams)
+            return
         self._check_revision(headers)
         session = self._session(path, headers, create=True)
         session.last_used_s = asyncio.get_running_loop().time()
@@ -135,19 +180,17 @@ class HttpServer:
         reply = PostReply(queue, session.outlet, streams=streams)
         gone: asyncio.Future[None] | None = None
         try:
-            body, size_bytes = await _read_body(receive, self._limits.max_message_bytes)
             if body is None:
                 handler.oversized(size_bytes, self._limits.max_message_bytes, reply)
             else:
                 handler.receive(body, reply)
-            if not reply.expected and not reply.answers:
-                await self._admit(session, send, 202, None)
-                return
-            if not queue.ended:
-                gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue))
-            if streams:
+            if not queue.ended and reply.expected:
+                gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue.end))
+            if streams and reply.expected:
                 session.outlet.attach_reply(reply)
-            await self._answer(session, reply, send, streams=streams)
+            await self._answer(
+                reply, send, streams=streams, admit=lambda: self._session_header(session)
+            )
         finally:
             if gone is not None:
                 gone.cancel()
@@ -156,28 +199,79 @@ class HttpServer:
             if not session.announced:
                 self._close_aside(session, "the session was never opened")
 
-    async def _answer(
-        self, session: _Session, reply: PostReply, send: Send, *, streams: bool
+    def _is_stateless(self, headers: Mapping[bytes, bytes], body: bytes | None) -> bool:
+        """Whether a POST is of the stateless era: it names no session, and such a revision.
+
+        A body that hides the revision's name behind escapes is taken for one of the other era, and
+        refused there for want of a session.
+        """
+        if b"mcp-session-id" in headers:
+            return False
+        revision = headers.get(b"mcp-protocol-version")
+        if revision is not None and revision.decode("latin-1") not in self._limits.revisions:
+            return True
+        return body is not None and _REVISION_KEY in body
+
+    async def _post_stateless(
+        self,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        body: bytes | None,
+        size_bytes: int,
+        receive: Receive,
+        send: Send,
+        streams: bool,
     ) -> None:
+        endpoint = self._service.stateless(path)
+        if endpoint is None:
+            raise _Refused(404, "Not found")
+        reply = PostReply(MessageQueue(_nothing, _nothing), HttpOutlet(), streams=streams)
+        texts = {
+            name.decode("latin-1"): None if value == _REPEATED else value.decode("latin-1")
+            for name, value in headers.items()
+        }
+        if body is None:
+            endpoint.oversized(size_bytes, self._limits.max_message_bytes, reply)
+            cancel = _nothing
+        else:
+            cancel = endpoint.receive(body, texts, reply)
+        gone = asyncio.ensure_future(_wait_for_disconnect(receive, cancel))
+        try:
+            await self._answer(reply, send, streams=streams, admit=list, stateless=True)
+        finally:
+            gone.cancel()
+            cancel()
+            reply.queue.close()
+
+    async def _answer(
+        self,
+        reply: PostReply,
+        send: Send,
+        *,
+        streams: bool,
+        admit: Callable[[], list[tuple[bytes, bytes]]],
+        stateless: bool = False,
+    ) -> None:
+        """Answer a POST: with the plain answer where that comes first, else with a stream."""
         queue = reply.queue
+        if not reply.expected and not reply.answers:
+            await _respond(send, 202, b"", admit())
+            return
         while not queue.ended and not (streams and reply.streamed):
             if not await queue.change(KEEP_ALIVE_S) and streams:
                 break
         if queue.ended and not reply.streamed and reply.answers == 1:
             frame = queue.take() or b""
             status = 400 if reply.rejected else 200
-            await self._admit(session, send, status, frame)
-            return
-        if not streams:
+            if stateless and reply.code is not None:
+                status = _STATUSES.get(reply.code, 200)
+            await _respond(send, status, frame, admit())
+        elif streams:
+            await self._stream(queue, send, admit())
+        else:
             answers = list(iter(queue.take, None))
-            body = b"[" + b",".join(answers) + b"]" if answers else None
-            await self._admit(session, send, 200 if answers else 202, body)
-            return
-        await self._stream(session, queue, send)
-
-    async def _admit(self, session: _Session, send: Send, status: int, body: bytes | None) -> None:
-        extra = self._session_header(session)
-        await _respond(send, status, body or b"", extra)
+            body = b"[" + b",".join(answers) + b"]" if answers else b""
+            await _respond(send, 200 if answers else 202, body, admit())
 
     def _session_header(self, session: _Session) -> list[tuple[bytes, bytes]]:
         """The id of a session that has just opened; from now on it is known by it."""
@@ -197,25 +291,27 @@ class HttpServer:
     ) -> None:
         if not _accepts(headers.get(b"accept", b"*/*"), _EVENTS):
             raise _Refused(406, "Accept must name text/event-stream")
-        self._check_revision(headers)
         session = self._session(path, headers)
+        self._check_revision(headers)
         queue = MessageQueue(session.handler.client_full, session.handler.client_drained)
         session.outlet.attach_stream(queue)
-        gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue))
+        gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue.end))
         try:
-            await self._stream(session, queue, send)
+            await self._stream(queue, send, [])
         finally:
             gone.cancel()
             session.outlet.detach_stream(queue)
             queue.close()
             session.last_used_s = asyncio.get_running_loop().time()
 
-    async def _stream(self, session: _Session, queue: MessageQueue, send: Send) -> None:
+    async def _stream(
+        self, queue: MessageQueue, send: Send, extra: list[tuple[bytes, bytes]]
+    ) -> None:
         start = [
             (b"content-type", _EVENTS),
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),
-            *self._session_header(session),
+            *extra,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": start})
         # The first bytes make the headers leave: without them a client would wait for an event.
@@ -247,6 +343,9 @@ class HttpServer:
         if handler is None:
             raise _Refused(404, "Not found")
         if not create:
+            modern = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+            if modern and modern not in self._limits.revisions:
+                raise _Refused(405, "Method not allowed")
             raise _Refused(400, "Mcp-Session-Id is required")
         if len(self._sessions) >= MAX_SESSIONS:
             raise _Refused(503, "Too many sessions")
@@ -303,9 +402,9 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         if key in headers and key == b"accept":
             headers[key] += b", " + value
         elif key in headers:
-            headers[key] = b"\0"
+            headers[key] = _REPEATED
         else:
-            headers[key] = value
+            headers[key] = value.strip(b" \t")
     return headers
 
 
@@ -337,11 +436,15 @@ async def _read_body(receive: Receive, limit_bytes: int) -> tuple[bytes | None, 
             return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), size_bytes
 
 
-async def _wait_for_disconnect(receive: Receive, queue: MessageQueue) -> None:
+async def _wait_for_disconnect(receive: Receive, gone: Callable[[], None]) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         while (await receive())["type"] != "http.disconnect":
             pass
-        queue.end()
+        gone()
+
+
+def _nothing() -> None:
+    """Nobody has to know."""
 
 
 async def _respond(

@@ -1,4 +1,4 @@
-"""An upstream behind streamable HTTP, for the protocol revisions with an `initialize` handshake."""
+"""An upstream behind streamable HTTP, in either era of the protocol."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from gateway.transports.upstream import UpstreamUnavailable
 from gateway.wire.sse import Event, EventParser, OversizedEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.transports.http_connection import Exchange, ResponseHandler
     from gateway.transports.upstream import UpstreamEvents
 
@@ -43,8 +45,11 @@ class HttpSpec(msgspec.Struct, frozen=True):
 class HttpUpstream:
     """An `UpstreamTransport` over HTTP: each message is a POST, its answer that POST's response.
 
-    `pool` may serve many upstreams; without one the upstream opens its own.
+    `pool` may serve many upstreams; without one the upstream opens its own. A stateless upstream
+    gets no session: what its requests need is in the headers they bring.
     """
+
+    closes_streams = True
 
     def __init__(
         self, spec: HttpSpec, events: UpstreamEvents, pool: HttpPool | None = None
@@ -85,15 +90,23 @@ class HttpUpstream:
                 f"upstream {self._spec.upstream!r} cannot be reached: {error}"
             ) from None
 
-    def send(self, frame: bytes, request: int | None = None) -> None:
+    def send(
+        self,
+        frame: bytes,
+        request: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """POST one message; see `UpstreamTransport.send`."""
         if b"\n" in frame:
             raise ValueError("a frame must not contain a line feed")
         if self._closed:
             return
+        block = self._post_headers
+        if headers:
+            block = HeaderBlock(block + header_block(headers.items()))
         post = _Post(self, request)
         self.opened(post, request)
-        post.exchange = self._request("POST", self._post_headers, frame, post)
+        post.exchange = self._request("POST", block, frame, post)
 
     def abandon(self, request: int) -> None:
         """Close the stream that was to bring the answer to `request`."""

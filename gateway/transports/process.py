@@ -16,6 +16,7 @@ from gateway.wire.lines import LineFramer, Oversized
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Mapping
 
     from gateway.transports.upstream import UpstreamEvents
 
@@ -94,7 +95,14 @@ class StdioUpstream:
         self._stderr = PipeReader(loop, process.stderr, self._stderr_received, lambda: None)
         watch_exit(loop, process, self._process_exited)
 
-    def send(self, frame: bytes, request: int | None = None) -> None:
+    closes_streams = False
+
+    def send(
+        self,
+        frame: bytes,
+        request: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Write one message; see `UpstreamTransport.send`."""
         if b"\n" in frame:
             raise ValueError("a frame must not contain a line feed")

@@ -88,7 +88,7 @@ class StdioClient:
         if output is not None and not output.is_closing():
             output.writelines((frame, b"\n"))
 
-    def answer(self, frame: bytes) -> None:
+    def answer(self, frame: bytes, code: int | None = None) -> None:
         """Send an answer."""
         self.send(frame)
         self.withdraw()

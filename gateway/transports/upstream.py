@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.wire.lines import Oversized
 
 
@@ -65,11 +67,19 @@ class UpstreamTransport(Protocol):
     async def start(self) -> None:
         """Open the connection. Raises UpstreamUnavailable."""
 
-    def send(self, frame: bytes, request: int | None = None) -> None:
+    closes_streams: bool
+    """Whether closing the response stream is how a request is cancelled (HTTP)."""
+
+    def send(
+        self,
+        frame: bytes,
+        request: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Send one message without line end; nothing happens once the connection has closed.
 
-        `request` is the gateway's own id where the message is a request. Raises ValueError
-        where the frame contains a line feed.
+        `request` is the gateway's own id where the message is a request; `headers` are sent with
+        it over HTTP. Raises ValueError where the frame contains a line feed.
         """
 
     def abandon(self, request: int) -> None:

@@ -60,6 +60,9 @@ def error(identifier: RequestId | None, code: int, message: str, data: object = 
     return encoded_error(identifier, _encode(body))
 
 
-def tool_error(text: str) -> bytes:
+def tool_error(text: str, *, modern: bool = False) -> bytes:
     """The result of a tool call that was refused, in words for the model."""
-    return _encode({"content": [{"type": "text", "text": text}], "isError": True})
+    result: dict[str, object] = {"content": [{"type": "text", "text": text}], "isError": True}
+    if modern:
+        result["resultType"] = "complete"
+    return _encode(result)

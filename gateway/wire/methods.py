@@ -59,6 +59,23 @@ CLIENT_REQUESTS: dict[str, Method] = {
     "tasks/cancel": Method("task", since="2025-11-25", target="taskId"),
 }
 
+STATELESS_REQUESTS: dict[str, Method] = {
+    "server/discover": Method("session"),
+    "subscriptions/listen": Method("session"),
+    "tools/list": Method("list"),
+    "tools/call": Method("tool", target="name"),
+    "resources/list": Method("resource"),
+    "resources/templates/list": Method("resource"),
+    "resources/read": Method("resource", target="uri"),
+    "prompts/list": Method("prompt"),
+    "prompts/get": Method("prompt", target="name"),
+    "completion/complete": Method("completion"),
+    "tasks/get": Method("task", target="taskId"),
+    "tasks/update": Method("task", target="taskId"),
+    "tasks/cancel": Method("task", target="taskId"),
+}
+"""The requests of the stateless revisions; the tasks are those of the official extension."""
+
 CLIENT_NOTIFICATIONS: dict[str, Method] = {
     "notifications/initialized": Method("session"),
     "notifications/cancelled": Method("session"),

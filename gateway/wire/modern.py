@@ -106,15 +106,19 @@ def read_envelope(params: Params) -> RequestEnvelope:
         raise Refusal(
             _INVALID_PARAMS, f"_meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"
         )
-    if revision not in MODERN_REVISIONS:
-        data = {"supported": list(MODERN_REVISIONS), "requested": revision}
-        raise Refusal(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
     return RequestEnvelope(
         revision=revision,
         capabilities=capabilities,
         client=client if isinstance(client, dict) else None,
         log_level=log_level if isinstance(log_level, str) else None,
     )
+
+
+def require_supported(envelope: RequestEnvelope) -> None:
+    """Refuse a revision that is not known; raises Refusal."""
+    if envelope.revision not in MODERN_REVISIONS:
+        data = {"supported": list(MODERN_REVISIONS), "requested": envelope.revision}
+        raise Refusal(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 
 def with_envelope(params: Params, envelope: RequestEnvelope) -> Params:
@@ -141,6 +145,15 @@ def without_envelope(params: Params) -> Params:
     return {key: value for key, value in params.items() if key != "_meta"}
 
 
+def without_round(params: Params) -> Params:
+    """The params without what belongs to one round of a call that needs input."""
+    if "requestState" not in params and "inputResponses" not in params:
+        return params
+    return {
+        key: value for key, value in params.items() if key not in ("requestState", "inputResponses")
+    }
+
+
 def check_headers(
     headers: Mapping[str, str | None], method: str, params: Params, revision: str
 ) -> None:
@@ -158,6 +171,21 @@ def check_headers(
             raise Refusal(
                 HEADER_MISMATCH, f"the header {header} is missing or does not equal the body"
             )
+
+
+def request_headers(
+    method: str, params: Params, revision: str, schema: object = None
+) -> dict[str, str]:
+    """The headers of a request over HTTP; `schema` is the input schema of a tool that is called."""
+    headers = {"MCP-Protocol-Version": revision, "Mcp-Method": method}
+    named_by = NAMED_BY.get(method)
+    named = params.get(named_by) if named_by is not None else None
+    if isinstance(named, str):
+        headers["Mcp-Name"] = encode_header(named)
+    arguments = params.get("arguments")
+    if schema is not None and isinstance(arguments, dict):
+        headers.update(param_headers(schema, arguments))
+    return headers
 
 
 def check_param_headers(

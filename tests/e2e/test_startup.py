@@ -34,7 +34,7 @@ def test_nothing_heavy_is_imported_to_answer_initialize(world: World, target: st
         client.open()
         assert client.call("canary__echo" if not target else "echo")["result"]
         modules = imported(client.stderr)
-    assert "gateway.relay.session" in modules
+    assert "gateway.relay.core" in modules
     roots = {name.partition(".")[0] for name in modules} | modules
     assert roots & set(HEAVY) == set()
 
@@ -44,14 +44,14 @@ def test_stdout_carries_frames_and_nothing_else(world: World) -> None:
     world.usual_agent()
     printing = (
         "import sys\n"
-        "import gateway.relay.session as session\n"
-        "receive = session.ClientSession.receive\n"
+        "import gateway.relay.fronts as fronts\n"
+        "receive = fronts.StdioFront.receive\n"
         "def noisy(self, frame, reply):\n"
         "    print('printed by a plugin')\n"
         "    sys.stdout.flush()\n"
         "    import os; os.system('echo printed by a child'); os.write(1, b'written to 1\\n')\n"
         "    receive(self, frame, reply)\n"
-        "session.ClientSession.receive = noisy\n"
+        "fronts.StdioFront.receive = noisy\n"
         "from gateway.cli.main import run\n"
         "sys.exit(run(sys.argv[1:]))\n"
     )

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from gateway.identity.identity import Identity
 from gateway.policy.compile import compile_snapshot
 from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
 from gateway.relay.connection import Connection
+from gateway.relay.core import SessionCore
+from gateway.relay.fronts import StdioFront
 from gateway.relay.gateway import Gateway, UpstreamLimits
+from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
-from gateway.relay.session import ClientSession
 from gateway.relay.surface import Aggregate, Mirror
 
 Message = dict[str, Any]
@@ -59,7 +61,7 @@ class ListedClient:
     def expect(self) -> None:
         self.expected += 1
 
-    def answer(self, frame: bytes) -> None:
+    def answer(self, frame: bytes, code: int | None = None) -> None:
         self.withdraw()
         self.send(frame)
 
@@ -93,10 +95,14 @@ class ListedUpstream:
         self.stopped = False
         self.paused = False
 
+    closes_streams = False
+
     async def start(self) -> None:
         await asyncio.sleep(0)
 
-    def send(self, frame: bytes, request: int | None = None) -> None:
+    def send(
+        self, frame: bytes, request: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         message = json.loads(frame)
         self.got.append(message)
         assert message.get("id") == request or "method" not in message or request is None
@@ -147,10 +153,10 @@ class KeptHandshakes:
     def __init__(self) -> None:
         self.kept: dict[str, dict[str, object]] = {}
 
-    def get(self, upstream: str, handshake: bytes) -> dict[str, object] | None:
+    def get(self, upstream: str, greeting: bytes) -> dict[str, object] | None:
         return self.kept.get(upstream)
 
-    def put(self, upstream: str, handshake: bytes, result: dict[str, object]) -> None:
+    def put(self, upstream: str, greeting: bytes, result: dict[str, object]) -> None:
         self.kept[upstream] = result
 
 
@@ -191,14 +197,15 @@ class Bench:
         gateway = Gateway(
             snapshot=snapshot,
             recorder=recorder,
+            binder=Binder(),
             handshakes=self.handshakes,
             open_transport=self._open,
             limits={name: UpstreamLimits(start_timeout_s=5) for name in upstreams},
         )
         self.client = ListedClient()
         surface = Aggregate(upstreams) if aggregate else Mirror(upstreams[0])
-        self.session = ClientSession(
-            gateway, surface, Identity("tester", "process"), self.client, "stdio"
+        self.session = StdioFront(
+            SessionCore(gateway, surface, Identity("tester", "process"), self.client, "stdio")
         )
 
     async def _open(self, upstream: str, connection: Connection) -> ListedUpstream:
