@@ -25,8 +25,23 @@ _WIDTHS: Final = (27, 36, 20, 32, 8, 13, 8, 0)  # of a followed line; the last c
 
 
 def audit_directory(config: Path | None) -> Path:
-    """The audit directory where the command line does not name one."""
-    return default_directory(os.environ)
+    """The audit directory where the command line does not name one.
+
+    It is that of the configuration `config`, or of the one that holds here, just as for the
+    gateway itself; the user's own where there is no configuration.
+    """
+    # Imported here: `--directory` needs no configuration.
+    from gateway.config.files import find
+    from gateway.config.load import load
+    from gateway.relay.wiring import audit_directory as configured
+
+    try:
+        find(config, cwd=Path.cwd(), environ=os.environ)
+    except UserError:
+        if config is not None:
+            raise
+        return default_directory(os.environ)
+    return configured(load(config, cwd=Path.cwd()).settings)
 
 
 def _as_recorded(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -80,6 +95,12 @@ _where: Final = _options(
             type=click.Path(path_type=Path),
             help="The audit directory, if not the configured one.",
         ),
+        click.option(
+            "-c",
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
     ]
 )
@@ -112,14 +133,19 @@ def command() -> None:
 @_which
 @_where
 def tail(
-    following: bool, limit: int, directory: Path | None, as_json: bool, **filters: str | None
+    following: bool,
+    limit: int,
+    directory: Path | None,
+    config: Path | None,
+    as_json: bool,
+    **filters: str | None,
 ) -> None:
     """Show the last calls, the newest last.
 
     With -f an allowed call shows twice: when it is decided, and when its outcome is known.
     """
     chosen = Filters(**filters)
-    where = _directory(directory)
+    where = _directory(directory, config)
     with Index.open(where) as index:
         index.refresh()
         with index.snapshot():
@@ -153,10 +179,16 @@ def tail(
 )
 @_which
 @_where
-def list_calls(limit: int, directory: Path | None, as_json: bool, **filters: str | None) -> None:
+def list_calls(
+    limit: int,
+    directory: Path | None,
+    config: Path | None,
+    as_json: bool,
+    **filters: str | None,
+) -> None:
     """List calls, the newest last."""
     chosen = Filters(**filters)
-    with Index.open(_directory(directory)) as index:
+    with Index.open(_directory(directory, config)) as index:
         index.refresh()
         calls = index.calls(chosen, limit + 1)
         _complain(index.problems())
@@ -169,9 +201,11 @@ def list_calls(limit: int, directory: Path | None, as_json: bool, **filters: str
 @click.argument("call")
 @_where
 @click.pass_context
-def show(ctx: click.Context, call: str, directory: Path | None, as_json: bool) -> None:
+def show(
+    ctx: click.Context, call: str, directory: Path | None, config: Path | None, as_json: bool
+) -> None:
     """Show all that is recorded of one CALL, named by the beginning of its id."""
-    with Index.open(_directory(directory)) as index:
+    with Index.open(_directory(directory, config)) as index:
         index.refresh()
         found = index.call(call)
     if not found:
@@ -186,8 +220,8 @@ def show(ctx: click.Context, call: str, directory: Path | None, as_json: bool) -
         output.print_line(f"{key + ':':<20} {text}")
 
 
-def _directory(named: Path | None) -> Path:
-    return named if named is not None else audit_directory(None)
+def _directory(named: Path | None, config: Path | None) -> Path:
+    return named if named is not None else audit_directory(config)
 
 
 def _followed(entry: Entry, index: Index) -> Call | None:

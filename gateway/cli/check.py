@@ -22,6 +22,9 @@ from gateway.errors import UserError
 from gateway.policy.snapshot import AgentPermissions
 
 EXIT_FINDINGS = 1
+EXIT_CANNOT_RUN = 2
+_CANNOT_RUN = frozenset(("unresolved-reference", "upstream-failed"))
+"""Findings that say that something configured does not work at all."""
 
 
 @click.command(name="check")
@@ -39,7 +42,8 @@ def command(config: Path | None, live: bool, agent: str | None, as_json: bool) -
 
     Reads every file, resolves every reference, and with --live asks every upstream for its tools:
     which declared ones are gone, and what most likely took their place. The exit code is 1 if there
-    is a warning or an error, 2 if the configuration cannot be used at all.
+    is a warning or an error, 2 if the configuration cannot be used, a variable has no value or an
+    upstream does not start.
     """
     loaded = load(config, cwd=Path.cwd())
     agents = _chosen(loaded, agent)
@@ -54,6 +58,8 @@ def command(config: Path | None, live: bool, agent: str | None, as_json: bool) -
         _print_json(notes, reaches)
     else:
         _print_report(loaded, notes, reaches, live=live)
+    if any(note.code in _CANNOT_RUN for note in notes):
+        return EXIT_CANNOT_RUN
     return EXIT_FINDINGS if any(note.severity != "info" for note in notes) else 0
 
 

@@ -20,9 +20,10 @@ class Call:
 
     `action` names the target as its upstream does; `params` are what will be forwarded. `key` tells
     the calls of one session apart: the client's id where ids are the session's, else the call's.
-    `envelope` is set for a client of a stateless revision. `exchange` is set while the upstream has
-    it; `cancelled` holds the params of the client's cancellation. `headers` are those of a
-    stateless request over HTTP, `schema` is the input schema of the tool that is called.
+    `envelope` is set for a client of a stateless revision, `headers` are those of such a request
+    over HTTP, `schema` is the input schema of the tool that is called. `exchange` is set while the
+    upstream has the call, `cancelled` holds the params of the client's cancellation, and `relisted`
+    says that the catalog was read again for it.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Call:
         "identity",
         "key",
         "params",
+        "relisted",
         "reply",
         "schema",
         "started_ns",
@@ -66,6 +68,7 @@ class Call:
         self.headers = headers
         self.exchange: Exchange | None = None
         self.cancelled: Params | None = None
+        self.relisted = False
         self.schema: object = None
 
     @property

@@ -152,7 +152,8 @@ class Calls:
         verdict = decide(agent, action, self._gateway.snapshot, context)
         if link is not None and failure is None:
             outdated = verdict.rule == "not offered" and link.catalog_stale
-            if verdict.provisional or outdated:
+            if verdict.provisional or (outdated and not call.relisted):
+                call.relisted = outdated
                 link.with_catalog(partial(self._decide, call), expecting=action.name)
                 return
         if verdict.allows and context.catalog is not None and action.kind == "tool":

@@ -141,6 +141,7 @@ class SessionCore:
                 partial(self.gateway.open_transport, name),
                 greeting=greet(self.permissions[name]),
                 start_timeout_s=limits.start_timeout_s,
+                max_items=limits.max_tools,
             )
             self.links[name] = link
             link.start()

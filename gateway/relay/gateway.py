@@ -22,6 +22,7 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
     start_timeout_s: float = 20.0
     call_timeout_s: float | None = None
     shared: bool = False
+    max_tools: int = 50_000
 
 
 class Handshakes(Protocol):

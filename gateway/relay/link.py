@@ -30,6 +30,8 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _STARTS_IN_A_ROW = 5
 _GIVE_UP_START_S = 300.0
+_DROPPED_RECORDED = 200
+"""Frames of one connection that are recorded singly when they are dropped."""
 _PROBE_S = 5.0
 """How long an upstream may take to answer whether it speaks a stateless revision."""
 
@@ -119,9 +121,11 @@ class UpstreamLink:
         *,
         greeting: Greeting,
         start_timeout_s: float,
+        max_items: int,
         shared: bool = False,
     ) -> None:
         self.name = name
+        self._max_items = max_items
         self.shared = shared
         self.greeting = greeting
         self.catalog: UpstreamCatalog | None = None
@@ -139,6 +143,7 @@ class UpstreamLink:
         self._catalog_waiting: list[Ready] = []
         self.catalog_stale = False
         self._ear = Ear()
+        self._dropped = 0
         self._failed_starts = 0
         self._tried: dict[str, str] = {}
         self._probe: asyncio.TimerHandle | None = None
@@ -191,7 +196,7 @@ class UpstreamLink:
 
     def list_all(self, method: str, then: Callable[[Pages | Failure], None]) -> None:
         """Read every page of a listing; `tools/list` also renews the catalog."""
-        pages = Pages(LIST_MEMBERS[method])
+        pages = Pages(LIST_MEMBERS[method], self._max_items)
 
         def ask(failure: Failure | None) -> None:
             if failure is not None:
@@ -266,6 +271,7 @@ class UpstreamLink:
         )
         self._cancel_timer()
         self._ear.close()
+        self._record_flood()
         transport = self.connection.transport
         self._fail_all()
         for task in tuple(self._tasks):
@@ -296,8 +302,10 @@ class UpstreamLink:
             self._lose(reason, detail)
 
     def dropped(self, event: str, data: Data) -> None:
-        """Record what was not passed on."""
-        self._owner.upstream_event(self, event, data)
+        """Record what was not passed on; a flood is counted, and recorded when it is over."""
+        self._dropped += 1
+        if self._dropped <= _DROPPED_RECORDED:
+            self._owner.upstream_event(self, event, data)
 
     def pause(self) -> None:
         """Stop taking messages from the client."""
@@ -327,6 +335,9 @@ class UpstreamLink:
             await transport.start()
         except UpstreamUnavailable as unavailable:
             self._lose(f"did not start: {unavailable.reason}", unavailable.detail)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, its clients must be told
+            self._lose(f"did not start: {type(error).__name__} in the gateway", "")
             return
         connection.transport = transport
         self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
@@ -425,6 +436,7 @@ class UpstreamLink:
             sentence += f"; its last output: {detail}"
         self._loss = Failure(frames.UPSTREAM_LOST, sentence, "upstream_lost")
         self._state = "backoff"
+        self._record_flood()
         self.catalog = None
         self._failed_starts += 1
         transport = self.connection.transport
@@ -442,6 +454,11 @@ class UpstreamLink:
         self._state = "idle"
         if self._failed_starts < _STARTS_IN_A_ROW:
             self._connect()
+
+    def _record_flood(self) -> None:
+        suppressed, self._dropped = self._dropped - _DROPPED_RECORDED, 0
+        if suppressed > 0:
+            self._owner.upstream_event(self, "frames.suppressed", {"count": suppressed})
 
     def _cancel_timer(self) -> None:
         for timer in (self._timer, self._probe):

@@ -15,7 +15,6 @@ LIST_MEMBERS = {
 }
 """The member of the result that holds the items, by method."""
 
-MAX_ITEMS = 100_000
 _MAX_PAGES = 2_000
 _OF_AN_ERA = ("resultType", "ttlMs", "cacheScope")
 """Members that only the stateless revisions have; the client's side puts them in where needed."""
@@ -30,7 +29,8 @@ class Pages:
     `ttl_ms` is how long the upstream calls it fresh.
     """
 
-    def __init__(self, member: str) -> None:
+    def __init__(self, member: str, max_items: int) -> None:
+        self._max_items = max_items
         self.items: list[object] = []
         self.first: dict[str, object] = {}
         self.problem = ""
@@ -64,13 +64,15 @@ class Pages:
         if not self._cursors:
             self.first = result
         self.items.extend(items)
+        if len(self.items) > self._max_items:
+            return self._fail(f"it has more than {self._max_items} items (limits.max_tools)")
         if cursor is None:
             return "complete"
         if not isinstance(cursor, str) or cursor in self._cursors:
             return self._fail("it gives the same cursor again, or one that is no string")
         self._cursors.add(cursor)
         self._cursor = cursor
-        if len(self._cursors) > _MAX_PAGES or len(self.items) > MAX_ITEMS:
+        if len(self._cursors) > _MAX_PAGES:
             return self._fail("it is endless")
         return "more"
 

@@ -53,6 +53,7 @@ class SharedUpstream:
             self._open_transport,
             greeting=own_greeting(),
             start_timeout_s=gateway.limits[name].start_timeout_s,
+            max_items=gateway.limits[name].max_tools,
             shared=True,
         )
         self.link.want(Wanted(NEWS_OF_LISTS))

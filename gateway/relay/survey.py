@@ -66,6 +66,7 @@ async def _ask(settings: Settings, name: str) -> Surveyed:
         partial(open_transport, settings, name),
         greeting=own_greeting(),
         start_timeout_s=start_timeout_s,
+        max_items=settings.limits.max_tools,
     )
     try:
         link.with_catalog(answered)

@@ -63,7 +63,12 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
         open_transport=partial(open_transport, settings),
         limits={
-            name: UpstreamLimits(entry.start_timeout_s, entry.call_timeout_s, entry.shared)
+            name: UpstreamLimits(
+                entry.start_timeout_s,
+                entry.call_timeout_s,
+                entry.shared,
+                settings.limits.max_tools,
+            )
             for name, entry in settings.upstreams.items()
         },
     )

@@ -140,7 +140,7 @@ class TestReferences:
         }
         project.write()
         outcome = run("check", "--json")
-        assert outcome.code == 1
+        assert outcome.code == 2
         findings = objects(outcome.out, "finding")
         assert {each["upstream"] for each in findings} == {"one", "two", "four"}
         assert {each["code"] for each in findings} == {"unresolved-reference"}
@@ -159,7 +159,7 @@ class TestReferences:
         project.agent("tester", ["mcp__srv__echo"])
         project.write()
         outcome = run("check", "--live", "--json")
-        assert outcome.code == 1
+        assert outcome.code == 2
         assert codes(outcome.out) == ["unresolved-reference"]
         assert project.received("srv") == []
 
@@ -227,7 +227,7 @@ class TestLive:
         project.agent("tester", ["mcp__good__echo", "mcp__bad__echo"])
         project.write()
         outcome = run("check", "--live", "--json")
-        assert outcome.code == 1
+        assert outcome.code == 2
         bad, absent = objects(outcome.out, "finding")
         assert (bad["code"], bad["severity"], bad["upstream"]) == (
             "upstream-failed",
@@ -252,7 +252,7 @@ class TestLive:
         project.write()
         started = time.monotonic()
         outcome = run("check", "--live")
-        assert outcome.code == 1
+        assert outcome.code == 2
         assert "'slow' is still starting" in outcome.out
         assert time.monotonic() - started < 20
 
