@@ -9,7 +9,7 @@ is left as it is, and the next record opens another one.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -102,7 +102,7 @@ class Journal:
         """
         if self._durability == "process":
             try:
-                self._write(record)
+                self._write([record])
             except AuditUnavailable as error:
                 if then is None:
                     raise
@@ -112,6 +112,31 @@ class Journal:
                 then(None)
         else:
             self._append_synced(record, then)
+
+    def append_all(self, entries: Sequence[tuple[Record, Then | None]]) -> None:
+        """Commit several records by one write, all or none, then call each `then` in order.
+
+        As `append` otherwise, but that a failure with nobody to hear of it is not raised.
+        """
+        try:
+            self._write([record for record, _ in entries])
+        except AuditUnavailable as error:
+            failure: AuditUnavailable | None = error
+        else:
+            failure = None
+        if self._durability == "process":
+            for _, then in entries:
+                if then is not None:
+                    then(failure)
+            return
+        waiting = [_waiting(then) for _, then in entries]
+        if failure is not None:
+            from gateway.audit.commit import deliver
+
+            deliver(waiting, failure)
+        elif self._commit is not None:
+            for each in waiting:
+                self._commit.submit(each)
 
     def close(self) -> None:
         """Write the closing record if that is possible and let go of the file.
@@ -140,7 +165,7 @@ class Journal:
     def _append_synced(self, record: Record, then: Then | None) -> None:
         waiting = _waiting(then)
         try:
-            self._write(record)
+            self._write([record])
         except AuditUnavailable as error:
             if then is None:
                 raise
@@ -151,7 +176,7 @@ class Journal:
         if self._commit is not None:
             self._commit.submit(waiting)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, records: list[Record]) -> None:
         if os.getpid() != self._pid:
             raise AuditUnavailable("this process is not the journal's writer but a fork of it")
         if self._closed:
@@ -159,12 +184,12 @@ class Journal:
         try:
             self._ensure_file()
             if self._lost or self._unsynced:
-                self._put([self._gap(), record])
+                self._put([self._gap(), *records])
                 self._lost = self._unsynced = 0
             else:
-                self._put([record])
+                self._put(records)
         except AuditUnavailable as error:
-            self._lost += 1
+            self._lost += len(records)
             self._failure = error
             raise
         self._failure = None
@@ -174,12 +199,14 @@ class Journal:
         file = self._file
         if file is None:
             raise AuditUnavailable("the journal has no file")
-        seq, prev, data = file.seq, file.prev, b""
+        seq, prev, lines = file.seq, file.prev, []
         for record in records:
             seq += 1
             line = encode_record(stamped(record, writer=file.writer, seq=seq, prev=prev))
             prev = sha256(line).hexdigest()
-            data += line + b"\n"
+            lines.append(line)
+        lines.append(b"")
+        data = b"\n".join(lines)
         try:
             written = os.write(file.descriptor, data)
         except OSError as error:

@@ -17,7 +17,7 @@ class Digester:
     """HMAC-SHA256 under the key of one audit directory, cut to 128 bit."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
 
     @classmethod
     def open(cls, directory: Path) -> "Digester":
@@ -38,9 +38,11 @@ class Digester:
                 path=str(path),
             ) from error
 
-    def digest(self, data: bytes) -> str:
+    def digest(self, data: bytes | memoryview) -> str:
         """The digest of `data`, 32 hex characters."""
-        return hmac.digest(self._key, data, "sha256").hex()[:DIGEST_HEX_CHARS]
+        keyed = self._keyed.copy()
+        keyed.update(data)
+        return keyed.hexdigest()[:DIGEST_HEX_CHARS]
 
 
 def _make_key(path: Path) -> None:

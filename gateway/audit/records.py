@@ -120,6 +120,21 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
+class Timestamps:
+    """The same as `timestamp` for many calls a second: all but the fraction is kept."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._written = ""
+
+    def __call__(self) -> str:
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+        return f"{self._written}.{nanoseconds // 1000:06d}Z"
+
+
 def new_call_id() -> str:
     """A UUIDv7: milliseconds, then 12 bits of their fraction, then 62 random bits.
 

@@ -96,6 +96,7 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
     reason = stopped.result() if stopped.done() else "the client closed the connection"
     await session.close(reason, _GRACE_S)
     await client.flush(1.0)
+    gateway.recorder.flush()
     journal.close()
     if failures:
         raise UserError(failures[0])

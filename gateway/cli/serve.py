@@ -129,6 +129,7 @@ async def _serve(
     finally:
         listening.cancel()
         await app.close()
+        gateway.recorder.flush()
         journal.close()
     return 0
 

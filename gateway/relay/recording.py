@@ -10,7 +10,16 @@ from gateway.audit.arguments import ArgumentsLevel, summarise_arguments
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
-from gateway.audit.records import ClientInfo, Decision, Event, Outcome, Status, Transport, timestamp
+from gateway.audit.records import (
+    ClientInfo,
+    Decision,
+    Event,
+    Outcome,
+    Record,
+    Status,
+    Timestamps,
+    Transport,
+)
 from gateway.identity.identity import Identity
 from gateway.policy.values import Action
 from gateway.policy.values import Decision as Verdict
@@ -55,6 +64,8 @@ class Recorder:
         self._arguments_for = arguments_for
         self._snapshot = snapshot
         self._aside: set[asyncio.Task[None]] = set()
+        self._now = Timestamps()
+        self._waiting: list[tuple[Record, Committed | None]] = []
 
     @property
     def writable(self) -> bool:
@@ -72,14 +83,14 @@ class Recorder:
     ) -> None:
         """Record something other than a call; a failure shows in `writable` and stops calls."""
         record = Event(
-            time=timestamp(),
+            time=self._now(),
             event=event,
             session=session,
             agent=agent,
             upstream=upstream,
             data=data,
         )
-        self._journal.append(record, _seen_elsewhere)
+        self._append(record, None)
 
     def decision(
         self,
@@ -98,7 +109,7 @@ class Recorder:
             arguments = params["arguments"]
             summary = summarise_arguments(level, arguments, encode(arguments), self._digester)
         record = Decision(
-            time=timestamp(),
+            time=self._now(),
             call=call,
             session=party.session,
             transport=party.transport,
@@ -121,24 +132,24 @@ class Recorder:
             definition=verdict.definition or None,
             trace=_trace(params),
         )
-        self._journal.append(record, then)
+        self._append(record, then)
 
     def failed(self, call: str, started_ns: int, status: Status, code: int | None = None) -> None:
         """Record that an allowed call got no answer, and why."""
         record = Outcome(
-            time=timestamp(),
+            time=self._now(),
             call=call,
             status=status,
             duration_us=_since_us(started_ns),
             error_code=code,
         )
-        self._journal.append(record, _seen_elsewhere)
+        self._append(record, None)
 
     def done(self, call: str, started_ns: int) -> None:
         """Record that something was carried out that nobody answers."""
         duration_us = _since_us(started_ns)
-        record = Outcome(time=timestamp(), call=call, status="ok", duration_us=duration_us)
-        self._journal.append(record, _seen_elsewhere)
+        record = Outcome(time=self._now(), call=call, status="ok", duration_us=duration_us)
+        self._append(record, None)
 
     def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
         """Record an answer: its size, its keyed digest, and whether it was an error."""
@@ -158,6 +169,22 @@ class Recorder:
         """Wait until the outcomes of large results are written."""
         if self._aside:
             await asyncio.wait(self._aside)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what this turn of the event loop has brought, by one write, and go on from there.
+
+        A record of the past that cannot be written has nobody to hear of it: it shows in
+        `writable`, is counted in the log when that works again, and the next call is refused.
+        """
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._journal.append_all(waiting)
+
+    def _append(self, record: Record, then: Committed | None) -> None:
+        self._waiting.append((record, then))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
 
     async def _examine_aside(
         self, call: str, duration_us: int, result: memoryview, tool: bool
@@ -168,14 +195,14 @@ class Recorder:
 
     def _answered(self, call: str, duration_us: int, examined: "_Examined") -> None:
         record = Outcome(
-            time=timestamp(),
+            time=self._now(),
             call=call,
             status="tool_error" if examined.is_error else "ok",
             duration_us=duration_us,
             result_size_bytes=examined.size_bytes,
             result_digest=examined.digest,
         )
-        self._journal.append(record, _seen_elsewhere)
+        self._append(record, None)
 
 
 class _Examined(msgspec.Struct, frozen=True):
@@ -222,10 +249,6 @@ def _trace(params: Params) -> str | None:
 
 def _since_us(started_ns: int) -> int:
     return (time.monotonic_ns() - started_ns) // 1000
-
-
-def _seen_elsewhere(unavailable: AuditUnavailable | None) -> None:
-    """A record of the past that cannot be written shows in `writable`; the next call is refused."""
 
 
 def client_info(value: object) -> ClientInfo | None:

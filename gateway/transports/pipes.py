@@ -102,38 +102,58 @@ class PipeWriter:
         self._pause = pause
         self._resume = resume
         self._broken = broken
+        self._new: list[bytes] = []
+        self._new_bytes = 0
         self._rest = bytearray()
         self._paused = False
         self._closing = False
         self._open = True
         os.set_blocking(self._fd, False)
 
-    def write(self, data: bytes) -> None:
-        """Write `data`; nothing happens after `close()` or when the reader has gone."""
+    def write(self, *parts: bytes) -> None:
+        """Write `parts`, with whatever else comes in this turn of the event loop, by one write.
+
+        Nothing happens after `close()` or when the reader has gone.
+        """
         if self._closing or not self._open:
             return
-        if self._rest:
-            self._rest += data
-        else:
-            written = self._write(data)
-            if written < 0 or written == len(data):
-                return
-            self._rest += memoryview(data)[written:]
-            self._loop.add_writer(self._fd, self._flush)
-        if not self._paused and len(self._rest) > _HIGH_WATER_BYTES:
+        if not self._new:
+            self._loop.call_soon(self._write_new)
+        self._new += parts
+        self._new_bytes += sum(map(len, parts))
+        if not self._paused and self._new_bytes + len(self._rest) > _HIGH_WATER_BYTES:
             self._paused = True
             self._pause()
 
     def close(self) -> None:
         """Close the pipe as soon as everything is written."""
         self._closing = True
+        self._write_new()
         if not self._rest:
             self.abort()
+
+    def _write_new(self) -> None:
+        if not self._new or not self._open:
+            return
+        data = b"".join(self._new)
+        self._new.clear()
+        self._new_bytes = 0
+        if self._rest:
+            self._rest += data
+            return
+        written = self._write(data)
+        if written < 0:
+            return
+        if written < len(data):
+            self._rest += memoryview(data)[written:]
+            self._loop.add_writer(self._fd, self._flush)
+        self._resume_if_drained()
 
     def abort(self) -> None:
         """Close the pipe at once."""
         if self._open:
             self._open = False
+            self._new.clear()
             if self._rest:
                 self._loop.remove_writer(self._fd)
                 self._rest.clear()
@@ -149,6 +169,9 @@ class PipeWriter:
             self._loop.remove_writer(self._fd)
             if self._closing:
                 self.abort()
+        self._resume_if_drained()
+
+    def _resume_if_drained(self) -> None:
         if self._paused and len(self._rest) <= _LOW_WATER_BYTES:
             self._paused = False
             self._resume()

@@ -107,7 +107,7 @@ class StdioUpstream:
         if b"\n" in frame:
             raise ValueError("a frame must not contain a line feed")
         if not self._closed:
-            self._stdin.write(frame + b"\n")
+            self._stdin.write(frame, b"\n")
 
     def abandon(self, request: int) -> None:
         """Nothing: answers over stdio share one stream."""

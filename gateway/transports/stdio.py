@@ -26,6 +26,8 @@ class StdioClient:
         self._input: asyncio.ReadTransport | None = None
         self._output: asyncio.WriteTransport | None = None
         self._paused = False
+        self._loop = asyncio.get_running_loop()
+        self._sent: list[bytes] = []
         self._expected = 0
         self._settled = asyncio.Event()
         self._settled.set()
@@ -71,6 +73,7 @@ class StdioClient:
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until what was sent has left this process."""
+        self._write_sent()
         output = self._output
         if output is None:
             return
@@ -84,9 +87,16 @@ class StdioClient:
 
     def send(self, frame: bytes) -> None:
         """Send one message."""
+        if not self._sent:
+            self._loop.call_soon(self._write_sent)
+        self._sent += (frame, b"\n")
+
+    def _write_sent(self) -> None:
+        """Write what this turn of the event loop has brought, at once."""
+        sent, self._sent = self._sent, []
         output = self._output
-        if output is not None and not output.is_closing():
-            output.writelines((frame, b"\n"))
+        if sent and output is not None and not output.is_closing():
+            output.writelines(sent)
 
     def answer(self, frame: bytes, code: int | None = None) -> None:
         """Send an answer."""

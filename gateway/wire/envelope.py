@@ -84,7 +84,19 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     error: msgspec.Raw = msgspec.Raw()
 
 
+# The two spellings that the SDKs write, in one piece: what they bracket need only be one JSON value
+# to make the whole a plain envelope, so nothing has to be searched for duplicates.
+_PLAIN_REQUEST = re.compile(
+    rb'\{"jsonrpc":"2\.0","id":(-?[0-9]{1,15}|"[^"\\\x00-\x1f]{0,%d}"),"method":"([^"\\\x00-\x1f]*)"'
+    rb',"params":(?=\{)' % _MAX_ID_CHARS
+)
+_PLAIN_RESULT = re.compile(rb'\{"jsonrpc":"2\.0","id":(-?[0-9]{1,15}),"result":')
+_PLAIN_RESULT_FIRST = b'{"result":'
+_PLAIN_RESULT_LAST = re.compile(rb',"jsonrpc":"2\.0","id":(-?[0-9]{1,15})\}\Z')
+_LAST_BYTES = 64
+
 _decode = msgspec.json.Decoder(_Envelope).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_members = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -96,6 +108,9 @@ def parse(frame: bytes, *, mend_surrogates: bool = False) -> Message:
     """
     if not is_utf8(frame):
         raise MalformedFrame("the message is not valid UTF-8")
+    plain = _parse_plain(frame)
+    if plain is not None:
+        return plain
     try:
         envelope = _decode(frame)
     except RecursionError:
@@ -108,6 +123,42 @@ def parse(frame: bytes, *, mend_surrogates: bool = False) -> Message:
         raise MalformedFrame(_explain(frame, error)) from None
     _require_plain_members(frame, envelope)
     return _classify(envelope, broken=b"\n" in frame or b"\r" in frame)
+
+
+def _parse_plain(frame: bytes) -> Request | Response | None:
+    """A frame in one of the usual spellings; None for any other, and for what is not well-formed.
+
+    A value ends where its decoder says, so one value between the fixed parts leaves no room for a
+    second member of any name.
+    """
+    begun = _PLAIN_REQUEST.match(frame)
+    if begun is not None:
+        params = frame[begun.end() : -1]
+        if not frame.endswith(b"}") or not _is_one_value(params):
+            return None
+        written, method = begun.group(1, 2)
+        identifier = written[1:-1].decode() if written[:1] == b'"' else int(written)
+        return Request(identifier, method.decode(), _join(params))
+    begun = _PLAIN_RESULT.match(frame)
+    if begun is not None:
+        value = frame[begun.end() : -1]
+        ended = begun if frame.endswith(b"}") else None
+    elif frame.startswith(_PLAIN_RESULT_FIRST):
+        ended = _PLAIN_RESULT_LAST.search(frame, max(len(frame) - _LAST_BYTES, 0))
+        value = frame[len(_PLAIN_RESULT_FIRST) : ended.start()] if ended is not None else b""
+    else:
+        return None
+    if ended is None or not _is_one_value(value):
+        return None
+    return Response(int(ended[1]), memoryview(_join(value)), None)
+
+
+def _is_one_value(encoded: bytes) -> bool:
+    try:
+        _decode_raw(encoded)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def split_batch(frame: bytes) -> list[bytes] | None:
@@ -151,7 +202,9 @@ def _join(encoded: bytes) -> bytes:
 
     Left in, an upstream could smuggle a second frame to a client that reads lines.
     """
-    return encoded.replace(b"\n", b" ").replace(b"\r", b" ")
+    if b"\n" in encoded or b"\r" in encoded:
+        return encoded.replace(b"\n", b" ").replace(b"\r", b" ")
+    return encoded
 
 
 def _mend(match: re.Match[bytes]) -> bytes:

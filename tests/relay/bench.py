@@ -87,7 +87,10 @@ class ListedClient:
 class ListedUpstream:
     """The upstream's end: what it was sent. It answers the handshake and listings by itself."""
 
-    def __init__(self, connection: Connection, tools: Sequence[str], *, silent: bool) -> None:
+    def __init__(
+        self, connection: Connection, tools: Sequence[str], recorder: Recorder, *, silent: bool
+    ) -> None:
+        self.recorder = recorder
         self.connection = connection
         self.got: list[Message] = []
         self.tools = tools
@@ -128,6 +131,7 @@ class ListedUpstream:
 
     def say(self, message: Message) -> None:
         self.connection.frame_received(json.dumps({"jsonrpc": "2.0", **message}).encode(), None)
+        self.recorder.flush()
 
     def named(self, method: str) -> list[Message]:
         return [message for message in self.got if message.get("method") == method]
@@ -187,7 +191,7 @@ class Bench:
             {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams},
             "d" * 64,
         )
-        recorder = Recorder(
+        recorder = self.recorder = Recorder(
             self.journal, Digester.open(directory), arguments="shape", arguments_for={}, snapshot=""
         )
         self.handshakes = KeptHandshakes()
@@ -209,7 +213,7 @@ class Bench:
         )
 
     async def _open(self, upstream: str, connection: Connection) -> ListedUpstream:
-        opened = ListedUpstream(connection, self.tools, silent=self.silent)
+        opened = ListedUpstream(connection, self.tools, self.recorder, silent=self.silent)
         self.opened[upstream].append(opened)
         return opened
 
@@ -221,6 +225,7 @@ class Bench:
     def send(self, message: Message) -> None:
         """The client sends a message."""
         self.session.receive(json.dumps({"jsonrpc": "2.0", **message}).encode(), self.client)
+        self.recorder.flush()
 
     def call(self, identifier: object, name: str = "echo", **more: Any) -> None:
         self.send({"id": identifier, "method": "tools/call", "params": {"name": name, **more}})
@@ -243,10 +248,12 @@ class Bench:
     async def close(self) -> None:
         self.gate.open()
         await self.session.close("done", 0.0)
+        self.recorder.flush()
         self.journal.close()
 
     def records(self, **wanted: object) -> list[Message]:
         """The records so far that are as wanted."""
+        self.recorder.flush()
         records = [json.loads(entry.line) for entry in read_journals(self.directory, _refuse)]
         return [one for one in records if all(one.get(k) == v for k, v in wanted.items())]
 

@@ -171,6 +171,7 @@ print('{"n":%d}' % len(sys.stdin.buffer.read()), flush=True)
             child.send(b"x" * 9_999)
             sent += 10_000
             assert sent < 10_000_000
+            await asyncio.sleep(0)
         await asyncio.sleep(0.05)
         assert events.paused
         os.close(os.open(fifo, os.O_WRONLY))
