@@ -10,7 +10,7 @@ from gateway.wire.methods import ActionKind
 _NOWHERE = UpstreamPermissions()
 # How alike two names must be to be mentioned: a bare name within the upstream that was asked, and
 # a whole tool id elsewhere, which has much in common with every other one.
-_ALIKE_HERE = 0.7
+_ALIKE_HERE = 0.8
 _ALIKE_ELSEWHERE = 0.85
 _COMPARED_NAMES = 500
 _COMPARED_CHARS = 128

@@ -7,8 +7,8 @@ import pytest
 from tests.real.world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
-    """One world for all tests of the run; assert on differences of its counts, not on totals."""
+    """One world for all tests here; assert on differences of its counts, not on totals."""
     with World() as running:
         yield running

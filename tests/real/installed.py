@@ -34,6 +34,15 @@ def client_script(path: str) -> Path:
     return _in_folder("clients", path)
 
 
+def python_client() -> Path:
+    """The Python interpreter that has the 1.x line of the SDK."""
+    folder = ROOT / "python"
+    interpreter = folder / ".venv/bin/python"
+    if not _is_stamped(folder / ".venv", folder / "requirements.lock") or not interpreter.exists():
+        raise SetupMissingError("tests/real/python")
+    return interpreter
+
+
 def chromium() -> Path:
     """The browser's executable."""
     found = shutil.which("chromium")
@@ -55,13 +64,17 @@ def postgres_program(name: str) -> Path:
 
 def _in_folder(folder: str, path: str) -> Path:
     base = ROOT / folder
-    stamp = base / "node_modules" / ".stamp"
-    digest = hashlib.sha256((base / "package-lock.json").read_bytes()).hexdigest()
-    installed = stamp.read_text().strip() if stamp.is_file() else ""
     wanted = base / "node_modules" / path
-    if installed != digest or not os.access(wanted, os.R_OK):
+    stamped = _is_stamped(base / "node_modules", base / "package-lock.json")
+    if not stamped or not os.access(wanted, os.R_OK):
         raise SetupMissingError(f"tests/real/{folder}")
     return wanted
+
+
+def _is_stamped(installed: Path, lock: Path) -> bool:
+    stamp = installed / ".stamp"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    return stamp.is_file() and stamp.read_text().strip() == digest
 
 
 def _major_version(program: Path) -> int:

@@ -18,7 +18,6 @@ from typing import Any, Self
 import psutil
 
 PROTOCOL_VERSION = "2025-11-25"
-_ENDED = object()
 
 
 class ServerGoneError(Exception):
@@ -34,19 +33,32 @@ class RemoteError(Exception):
 
 
 class RawClient:
-    """One server process, from entry to exit. It declares no client capability.
+    """One server process, from entry to exit.
 
-    `env` is everything the server gets in its environment. `initialize` holds the server's answer
-    to the handshake that entry performs; `notifications` what arrived unasked since.
+    `env` is everything the server gets in its environment; `capabilities` is what the client
+    declares, and `offers` the result of each method that the server may then ask for.
+    `initialize` holds the server's answer to the handshake that entry performs, `notifications`
+    and `asked` what arrived unasked since, `last_line` the newest answer as it arrived.
     """
 
-    def __init__(self, command: list[str], *, env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        capabilities: Mapping[str, Any] = {},
+        offers: Mapping[str, Any] = {},
+    ) -> None:
         self._command, self._env, self._cwd = command, dict(env), cwd
-        self._incoming: queue.Queue[object] = queue.Queue()
+        self._capabilities, self._offers = dict(capabilities), dict(offers)
+        self._incoming: queue.Queue[str | None] = queue.Queue()
         self._stderr: deque[str] = deque(maxlen=50)
         self._last_id = 0
         self.initialize: dict[str, Any] = {}
         self.notifications: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.last_line = ""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -70,7 +82,7 @@ class RawClient:
                 "initialize",
                 {
                     "protocolVersion": PROTOCOL_VERSION,
-                    "capabilities": {},
+                    "capabilities": self._capabilities,
                     "clientInfo": {"name": "rawclient", "version": "0"},
                 },
             )
@@ -105,18 +117,22 @@ class RawClient:
         head = {"jsonrpc": "2.0", "id": self._last_id, "method": method}
         self._send({**head, "params": params or {}})
         while True:
-            message = self._incoming.get(timeout=timeout_s)
-            if isinstance(message, str):
-                raise ValueError(f"not a message: {message!r}")
-            if not isinstance(message, dict):
-                raise ServerGoneError("\n".join(self._stderr))
-            if "method" in message:
-                self._take_unasked(message)
-            elif message.get("id") == self._last_id:
+            message = self._receive(timeout_s)
+            if message.get("id") == self._last_id and "method" not in message:
                 if "error" in message:
                     raise RemoteError(message["error"])
                 result: dict[str, Any] = message["result"]
                 return result
+            self._take_unasked(message)
+
+    def wait_for(self, method: str, *, timeout_s: float = 20) -> dict[str, Any]:
+        """The first notification of `method` that arrived or arrives; raises queue.Empty."""
+        give_up_at = time.monotonic() + timeout_s
+        while True:
+            for message in self.notifications:
+                if message["method"] == method:
+                    return message
+            self._take_unasked(self._receive(give_up_at - time.monotonic()))
 
     def tools(self) -> list[dict[str, Any]]:
         """Every tool of the listing, over all its pages."""
@@ -158,21 +174,37 @@ class RawClient:
         except BrokenPipeError:
             raise ServerGoneError("\n".join(self._stderr)) from None
 
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        line = self._incoming.get(timeout=max(0.0, timeout_s))
+        if line is None:
+            raise ServerGoneError("\n".join(self._stderr))
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ValueError(f"not a message: {line!r}") from None
+        if "method" not in message:
+            self.last_line = line.rstrip("\n")
+        return message
+
     def _take_unasked(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            return  # an answer that came after its request was given up
         if "id" not in message:
             self.notifications.append(message)
             return
-        error = {"code": -32601, "message": "This client offers nothing"}
-        self._send({"jsonrpc": "2.0", "id": message["id"], "error": error})
+        self.asked.append(message)
+        answer: dict[str, Any]
+        if message["method"] in self._offers:
+            answer = {"result": self._offers[message["method"]]}
+        else:
+            answer = {"error": {"code": -32601, "message": "This client does not offer it"}}
+        self._send({"jsonrpc": "2.0", "id": message["id"], **answer})
 
     def _read_messages(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            try:
-                self._incoming.put(json.loads(line))
-            except ValueError:
-                self._incoming.put(line)
-        self._incoming.put(_ENDED)
+            self._incoming.put(line)
+        self._incoming.put(None)
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None

@@ -20,6 +20,7 @@ def run_setup(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_set_up_that_is_done_installs_nothing() -> None:
     stamps = [ROOT / folder / "node_modules/.stamp" for folder in FOLDERS]
+    stamps.append(ROOT / "python/.venv/.stamp")
     before = [stamp.stat().st_mtime_ns for stamp in stamps]
     done = run_setup()
     assert (done.returncode, done.stderr) == (0, "")
@@ -29,6 +30,7 @@ def test_a_set_up_that_is_done_installs_nothing() -> None:
         "real set-up: servers/newest is up to date",
         "real set-up: servers/matching is up to date",
         "real set-up: clients is up to date",
+        "real set-up: python is up to date",
         "real set-up: ready",
     ]
     assert [stamp.stat().st_mtime_ns for stamp in stamps] == before
@@ -56,3 +58,11 @@ def test_every_folder_keeps_registries_out_of_its_lock_file() -> None:
     for folder in FOLDERS:
         settings = (ROOT / folder / ".npmrc").read_text().splitlines()
         assert "omit-lockfile-registry-resolved=true" in settings
+
+
+def test_the_python_client_is_locked_by_digests_and_names_no_registry() -> None:
+    lines = (ROOT / "python/requirements.lock").read_text().splitlines()
+    pinned = [line for line in lines if line and line[0].isalpha()]
+    assert any(line.startswith("mcp==1.") for line in pinned)
+    assert all(" \\" in line and "==" in line for line in pinned)
+    assert not [line for line in lines if "://" in line or "index" in line]

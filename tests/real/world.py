@@ -1,7 +1,10 @@
 """A world for real MCP servers: stand-ins, a database and a website, up together, down together.
 
 `python -m tests.real.world --generation newest` is the same for another process: one JSON line on
-stdout once everything is up, then it stays until its stdin is closed.
+stdout once everything is up, then it stays until its stdin is closed. The line has a key for each
+thing that a parent needs: `config` (a written gateway.yaml), `environment` (the variables that it
+refers to), `upstreams` (entries as in .mcp.json), `missing` (upstreams that are not installed, and
+why; they are left out of both), `page_url`, `project_ref`, `postgres_dsn`, `counts_urls`.
 """
 
 import argparse
@@ -12,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +35,7 @@ from tests.real.standins.proxy import ConnectProxy
 from tests.real.standins.supabase import PROJECT_REF, supabase_stand_in
 
 AGENT_FILE = ROOT.parents[1] / "policies/examples/backend-engineer/agents/backend-engineer.md"
+EXAMPLE_UPSTREAMS = ("supabase", "playwright", "firecrawl", "context7")
 
 
 class World:
@@ -120,11 +124,17 @@ class World:
         counts = {name: stand_in.counts() for name, stand_in in self.stand_ins.items()}
         return {**counts, "proxy": self.proxy.counts()}
 
-    def write_config(self, directory: Path, generation: Generation) -> Path:
+    def write_config(
+        self,
+        directory: Path,
+        generation: Generation,
+        *,
+        upstreams: Iterable[str] = EXAMPLE_UPSTREAMS,
+    ) -> Path:
         """Write `gateway.yaml` and the agent file below `directory`; return the former's path.
 
-        It has the four upstreams of the example `policies/examples/backend-engineer` under the
-        same names. Start the gateway with `environment` added to its own.
+        It has the upstreams of the example `policies/examples/backend-engineer` under the same
+        names, or those in `upstreams`. Start the gateway with `environment` added to its own.
         """
         agents = directory / "agents"
         agents.mkdir(parents=True, exist_ok=True)
@@ -133,8 +143,7 @@ class World:
             "agents_from": ["agents"],
             "default_agent": AGENT_FILE.stem,
             "upstreams": {
-                name: self._with_references(self.entry(name, generation))
-                for name in ("supabase", "playwright", "firecrawl", "context7")
+                name: self._with_references(self.entry(name, generation)) for name in upstreams
             },
             "audit": {"directory": "audit"},
         }
@@ -154,10 +163,19 @@ def _make_files(directory: Path) -> Path:
 
 
 def _describe(world: World, directory: Path, generation: Generation) -> dict[str, Any]:
+    entries: dict[str, Entry] = {}
+    missing: dict[str, str] = {}
+    for name in upstream_names(generation):
+        try:
+            entries[name] = world.entry(name, generation)
+        except SetupMissingError as error:
+            missing[name] = str(error)
+    shown = [name for name in EXAMPLE_UPSTREAMS if name in entries]
     return {
         "environment": world.environment,
-        "config": str(world.write_config(directory, generation)),
-        "upstreams": {name: e.as_json() for name, e in world.entries(generation).items()},
+        "config": str(world.write_config(directory, generation, upstreams=shown)),
+        "upstreams": {name: entry.as_json() for name, entry in entries.items()},
+        "missing": missing,
         "page_url": world.page_url,
         "project_ref": world.project_ref,
         "postgres_dsn": world.postgres.dsn,

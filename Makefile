@@ -1,0 +1,77 @@
+# Every target does all its own set-up and installs nothing twice; `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Names what was installed, so that another lock file or project file means another set-up.
+PACKAGES := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
+
+.PHONY: help
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: setup
+setup: $(PACKAGES) ## Install everything: Python packages, servers, clients, browser, database.
+	@tests/real/setup --all
+
+.PHONY: demo
+demo: $(PACKAGES) ## Watch the gateway allow, refuse and record calls (ARGS=--partial: or fewer servers).
+	@tests/real/setup --newest
+	@$(BIN)/gateway demo $(ARGS)
+
+.PHONY: test
+test: lint ## Check the code and run every test, those with real servers included.
+	@tests/real/setup --all
+	@tests/conformance/setup
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: conformance
+conformance: $(PACKAGES) ## Run the official conformance suite directly and through the gateway.
+	@tests/real/setup --newest
+	@tests/conformance/setup
+	$(BIN)/python -m tests.conformance $(ARGS)
+
+.PHONY: bench
+bench: $(PACKAGES) ## Measure the gateway beside a bare relay and its peers (ARGS=--quick: sooner).
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(PACKAGES) ## Run the tests that need nothing but Python.
+	$(BIN)/pytest -m 'not real' $(ARGS)
+
+.PHONY: lint
+lint: $(PACKAGES) ## Check style, types and the layers of imports.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: lock
+lock: $(PACKAGES) ## Choose the newest package versions and write requirements.lock anew.
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group dev --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove what was installed and what tools left behind.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find tests -name node_modules -prune -exec rm -rf {} +
+	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(PACKAGES):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/it' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'Python set-up: installing python3-venv'; \
+		apt-get update -q >/dev/null && apt-get install -qy python3-venv >/dev/null; }
+	@echo 'Python set-up: installing what requirements.lock names'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@

@@ -1,0 +1,1 @@
+"""The measurements, each taken from subjects that run side by side."""

@@ -1,0 +1,1 @@
+"""The bare byte relay: what forwarding costs in Python when nothing is parsed. The limit."""

@@ -1,0 +1,1 @@
+"""What is measured: direct, the bare relay, this gateway, and its peers."""

@@ -1,0 +1,1 @@
+"""The benchmark's harness, in its smallest cases; no times are asserted."""
