@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import msgspec
 
@@ -11,21 +12,37 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _SCHEMA_MEMBERS = ("inputSchema", "outputSchema", "annotations", "execution")
 
 
-class ToolEntry(msgspec.Struct, frozen=True):
-    """One tool as its upstream defines it.
+class ToolEntry(msgspec.Struct, frozen=True, dict=True):
+    """One tool as its upstream defines it; `definition` is the upstream's own object.
 
-    `definition` is the upstream's own object. `schema_digest` covers what a call may carry and
-    claims about its effects; `text_digest` covers everything else, which some servers build anew
-    from live documents. Both are SHA-256, hex.
+    `spelling` is its name as clients spell it.
+
+    The digests are SHA-256 in hex, made when they are first wanted: a listing has thousands of
+    tools, of which few are called.
     """
 
     name: str
+    spelling: str
     tool_id: str
     definition: dict[str, object]
-    schema_digest: str
-    text_digest: str
-    digest: str
-    """SHA-256 of the two together: the definition as a whole."""
+
+    @cached_property
+    def schema_digest(self) -> str:
+        """Covers what a call may carry and claims about its effects."""
+        members = {key: self.definition[key] for key in _SCHEMA_MEMBERS if key in self.definition}
+        return hashlib.sha256(_encode(members)).hexdigest()
+
+    @cached_property
+    def text_digest(self) -> str:
+        """Covers everything else, which some servers build anew from live documents."""
+        definition = self.definition
+        members = {key: definition[key] for key in definition if key not in _SCHEMA_MEMBERS}
+        return hashlib.sha256(_encode(members)).hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        """Covers the two together: the definition as a whole."""
+        return hashlib.sha256(f"{self.schema_digest}{self.text_digest}".encode()).hexdigest()
 
 
 class UpstreamCatalog(msgspec.Struct, frozen=True):
@@ -45,6 +62,7 @@ def build_catalog(upstream: str, definitions: Iterable[object]) -> UpstreamCatal
     tools: dict[str, ToolEntry] = {}
     withheld: dict[str, str] = {}
     by_spelling: dict[str, str] = {}
+    prefix = tool_id(upstream, "")
     for definition in definitions:
         if not isinstance(definition, dict) or not isinstance(definition.get("name"), str):
             continue
@@ -67,22 +85,9 @@ def build_catalog(upstream: str, definitions: Iterable[object]) -> UpstreamCatal
                 withheld[clashing] = f"clients spell {other!r} and {name!r} alike, as {spelling!r}"
             continue
         try:
-            tools[name] = _entry(upstream, name, definition)
+            msgspec.json.encode(definition)
         except RecursionError:
             withheld[name] = "its definition is nested too deeply"
+            continue
+        tools[name] = ToolEntry(name, spelling, prefix + spelling, definition)
     return UpstreamCatalog(upstream, tools, withheld)
-
-
-def _entry(upstream: str, name: str, definition: dict[str, object]) -> ToolEntry:
-    schema = {key: definition[key] for key in _SCHEMA_MEMBERS if key in definition}
-    text = {key: value for key, value in definition.items() if key not in schema}
-    schema_digest = hashlib.sha256(_encode(schema)).hexdigest()
-    text_digest = hashlib.sha256(_encode(text)).hexdigest()
-    return ToolEntry(
-        name=name,
-        tool_id=tool_id(upstream, name),
-        definition=definition,
-        schema_digest=schema_digest,
-        text_digest=text_digest,
-        digest=hashlib.sha256(f"{schema_digest}{text_digest}".encode()).hexdigest(),
-    )

@@ -2,6 +2,7 @@
 
 import difflib
 
+from gateway.catalog.listing import ToolEntry
 from gateway.catalog.names import normalise, tool_id, unfit
 from gateway.policy.snapshot import AgentPermissions, Grant, Snapshot, UpstreamPermissions
 from gateway.policy.values import Action, Context, Decision
@@ -10,7 +11,7 @@ from gateway.wire.methods import ActionKind
 _NOWHERE = UpstreamPermissions()
 # How alike two names must be to be mentioned: a bare name within the upstream that was asked, and
 # a whole tool id elsewhere, which has much in common with every other one.
-_ALIKE_HERE = 0.8
+_ALIKE_HERE = 0.75
 _ALIKE_ELSEWHERE = 0.85
 _COMPARED_NAMES = 500
 _COMPARED_CHARS = 128
@@ -21,7 +22,10 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
 
     The result is provisional where the catalog would have the last word and is not known yet.
     """
-    wanted = tool_id(action.upstream, action.name) if action.kind == "tool" else ""
+    wanted, entry = "", None
+    if action.kind == "tool":
+        entry = context.catalog.tools.get(action.name) if context.catalog is not None else None
+        wanted = entry.tool_id if entry is not None else tool_id(action.upstream, action.name)
     if agent is None:
         return Decision(
             "deny",
@@ -48,7 +52,7 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
         )
     here = permissions.upstreams.get(action.upstream, _NOWHERE)
     if action.kind == "tool":
-        return _decide_tool(permissions, here, action, context, wanted)
+        return _decide_tool(permissions, here, action, context, wanted, entry)
     return _decide_other(permissions, here, action, snapshot, context)
 
 
@@ -58,13 +62,14 @@ def _decide_tool(
     action: Action,
     context: Context,
     wanted: str,
+    entry: ToolEntry | None,
 ) -> Decision:
-    spelling = normalise(action.name)
+    spelling = entry.spelling if entry is not None else normalise(action.name)
     refused = here.disallowed.find(spelling)
     if refused is not None:
         reason = f"{wanted} is disallowed for the agent {agent.name!r} by {refused.text!r}"
         return _at("deny", "disallowed tools", reason, refused, tool=wanted)
-    problem = unfit(action.name)
+    problem = unfit(action.name) if entry is None else None
     if problem is not None:
         reason = f"{wanted} cannot be declared by the agent {agent.name!r}: {problem}"
         return Decision("deny", "not declared", reason, agent.file, agent.line, wanted)
@@ -98,7 +103,6 @@ def _decide_tool(
     withheld = context.catalog.withheld.get(action.name)
     if withheld is not None:
         return _at("deny", "withheld", f"{wanted} is withheld: {withheld}", declared, tool=wanted)
-    entry = context.catalog.tools.get(action.name)
     if entry is None:
         reason = (
             f"{wanted} is declared by the agent {agent.name!r}, but the upstream "
@@ -112,7 +116,8 @@ def _decide_tool(
         declared.file,
         declared.line,
         wanted,
-        entry.digest,
+        # Of a listing's many decisions none is recorded, and most tools are never called.
+        entry.digest if action.method != "tools/list" else "",
     )
 
 

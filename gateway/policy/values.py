@@ -10,7 +10,7 @@ from gateway.wire.methods import ActionKind
 Effect = Literal["allow", "ask", "deny"]
 
 
-class Action(msgspec.Struct, frozen=True):
+class Action(msgspec.Struct, frozen=True, gc=False):
     """One thing somebody asks for.
 
     `upstream` is the upstream's configured name, "" where none can be told. `name` is the raw tool
@@ -34,7 +34,7 @@ class Context(msgspec.Struct, frozen=True):
     owns_task: bool = False
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The outcome, with the rule that decided, where that stands, and a reason for the model.
 
     `hidden`: to the caller the thing does not exist, so it is answered as a missing one.

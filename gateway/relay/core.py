@@ -1,6 +1,7 @@
 """What every client session has, whichever era its client speaks: links, calls, listings."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -281,16 +282,17 @@ class SessionCore:
                 error = frames.error(request.id, listing.code, listing.reason)
                 reply.answer(error, listing.code)
                 return
+            result = dress(method, listing)
             data: Data = {
                 "method": method,
                 "offered": listing.offered,
                 "shown": listing.shown,
-                "digest": listing.digest,
+                "digest": hashlib.sha256(result).hexdigest(),
             }
             if listing.missing:
                 data["missing"] = ", ".join(listing.missing)
             self.event("listing", data)
-            reply.answer(frames.result(request.id, dress(method, listing)))
+            reply.answer(frames.result(request.id, result))
 
         if self.surface.aggregate:
             self._lister.list_all(method, answer)

@@ -1,7 +1,6 @@
 """Answers to listings: what the upstreams offer, cut to what a call could reach."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -25,14 +24,13 @@ _CALLED_BY_NAME = ("tools/list", "prompts/list")
 class Listing(msgspec.Struct, frozen=True):
     """A whole listing as one agent sees it. `offered` counts what the upstreams offered.
 
-    `members` are those of the result; `digest` is the SHA-256 of the items; `missing` are upstreams
-    that have not answered. `ttl_ms` is how long the upstream calls the listing fresh.
+    `members` are those of the result; `missing` are upstreams that have not answered. `ttl_ms` is
+    how long the upstream calls the listing fresh.
     """
 
     members: dict[str, object]
     offered: int
     shown: int
-    digest: str
     missing: tuple[str, ...] = ()
     ttl_ms: int | None = None
 
@@ -77,7 +75,6 @@ class Lister:
                     outcome.members(items),
                     len(outcome.items),
                     len(items),
-                    _digest(items),
                     ttl_ms=outcome.ttl_ms,
                 )
             )
@@ -103,7 +100,7 @@ class Lister:
                 self._listed_without.update(missing)
             offered = sum(len(each.items) for each in pages.values())
             members: dict[str, object] = {LIST_MEMBERS[method]: items}
-            then(Listing(members, offered, len(items), _digest(items), missing))
+            then(Listing(members, offered, len(items), missing))
 
         _Gathering(method, links, gathered).begin()
 
@@ -193,9 +190,5 @@ class _Gathering:
         self._then(self._pages, tuple(link.name for link in self._links if link.name in missing))
 
 
-def _digest(items: list[object]) -> str:
-    return hashlib.sha256(msgspec.json.encode(items)).hexdigest()
-
-
-NO_TOOLS = Listing({"tools": []}, 0, 0, _digest([]))
+NO_TOOLS = Listing({"tools": []}, 0, 0)
 """The listing of an agent that may use nothing."""
