@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.identity.identity import Identity
-from gateway.relay.core import SessionCore, params_of
+from gateway.relay.core import SessionCore, params_of, too_large
 from gateway.relay.gateway import Gateway
 from gateway.relay.handshake_client import HandshakeClient
 from gateway.relay.shared import SharedUpstreams
@@ -136,8 +136,7 @@ class StatelessEndpoint:
 
     def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
         """Refuse a body that was dropped for its size."""
-        reason = f"the message has {size_bytes} bytes, more than the {limit_bytes} allowed"
-        self._desk.refuse(MalformedFrame(reason), reply)
+        self._desk.refuse(too_large(size_bytes, limit_bytes), reply)
 
     async def close(self, reason: str) -> None:
         """End what the clients shared."""

@@ -8,7 +8,7 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, SessionCore, params_of
+from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
 from gateway.relay.link import Greeting
 from gateway.relay.listening import Wanted
 from gateway.relay.listings import Listing
@@ -37,7 +37,7 @@ from gateway.wire.methods import BATCH_REVISIONS, CLIENT_NOTIFICATIONS, CLIENT_R
 from gateway.wire.params import Params, encode
 
 
-class HandshakeClient:
+class HandshakeClient(CoreClient):
     """The messages of one such client. Is a ClientHandler.
 
     `start_failed` is told the reason when the only upstream cannot be started at all.
@@ -46,9 +46,8 @@ class HandshakeClient:
     def __init__(
         self, core: SessionCore, *, start_failed: Callable[[str], None] | None = None
     ) -> None:
-        self.id = core.id
+        super().__init__(core)
         self.opened = False
-        self._core = core
         self._start_failed = start_failed
         self._greeted = False
 
@@ -70,23 +69,6 @@ class HandshakeClient:
                     self._take(message, reply)
             except MalformedFrame as malformed:
                 self._core.refuse(malformed, reply)
-
-    def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
-        """Refuse a frame that was dropped for its size."""
-        reason = f"the message has {size_bytes} bytes, more than the {limit_bytes} allowed"
-        self._core.refuse(MalformedFrame(reason), reply)
-
-    def client_full(self) -> None:
-        """The client takes no more for now."""
-        self._core.pause_upstreams()
-
-    def client_drained(self) -> None:
-        """The client takes more again."""
-        self._core.resume_upstreams()
-
-    async def close(self, reason: str, grace_s: float) -> None:
-        """The client is gone."""
-        await self._core.close(reason, grace_s)
 
     def _request(self, request: Request, reply: Reply) -> None:
         core = self._core

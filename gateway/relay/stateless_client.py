@@ -6,7 +6,7 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action, Decision
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, SessionCore, params_of
+from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
 from gateway.relay.eras import discovered, with_modern
 from gateway.relay.link import Greeting
 from gateway.relay.listening import Wanted, read_filter
@@ -217,16 +217,15 @@ class StatelessClient:
                 self.core.call_quietly("logging/setLevel", name, "", {"level": level})
 
 
-class StdioStatelessClient:
+class StdioStatelessClient(CoreClient):
     """Such a client over stdio. Is a ClientHandler.
 
     `opened` turns True with the first request that is in order.
     """
 
     def __init__(self, core: SessionCore) -> None:
-        self.id = core.id
+        super().__init__(core)
         self.opened = False
-        self._core = core
         self._client = StatelessClient(core, own_keys=False)
 
     def receive(self, frame: bytes, reply: Reply) -> None:
@@ -242,23 +241,6 @@ class StdioStatelessClient:
                 self._core.refuse(refused, reply, answered=False)
         except MalformedFrame as malformed:
             self._core.refuse(malformed, reply)
-
-    def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
-        """Refuse a frame that was dropped for its size."""
-        reason = f"the message has {size_bytes} bytes, more than the {limit_bytes} allowed"
-        self._core.refuse(MalformedFrame(reason), reply)
-
-    def client_full(self) -> None:
-        """The client takes no more for now."""
-        self._core.pause_upstreams()
-
-    def client_drained(self) -> None:
-        """The client takes more again."""
-        self._core.resume_upstreams()
-
-    async def close(self, reason: str, grace_s: float) -> None:
-        """The client is gone."""
-        await self._core.close(reason, grace_s)
 
     def _request(self, request: Request, reply: Reply) -> None:
         params = params_of(request)

@@ -148,7 +148,7 @@ class TestCommands:
     def test_one_that_hangs_is_ended_with_its_descendants(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(references, "EXEC_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(references, "EXEC_TIMEOUT_S", 4.0)
         pid_file = tmp_path / "pid"
         code = (
             "import subprocess, sys, time; "
@@ -156,8 +156,8 @@ class TestCommands:
             f"open('{pid_file}', 'w').write(str(p.pid)); time.sleep(60)"
         )
         started = time.monotonic()
-        assert "did not finish in 1 s" in refusal(command(code), dict(os.environ))
-        assert time.monotonic() - started < 8
+        assert "did not finish in 4 s" in refusal(command(code), dict(os.environ))
+        assert time.monotonic() - started < 15
         assert not is_running(int(pid_file.read_text()))
 
     def test_a_descendant_that_holds_the_pipe_is_not_waited_for(
