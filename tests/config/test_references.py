@@ -158,7 +158,10 @@ class TestCommands:
         started = time.monotonic()
         assert "did not finish in 4 s" in refusal(command(code), dict(os.environ))
         assert time.monotonic() - started < 15
-        assert not is_running(int(pid_file.read_text()))
+        descendant = int(pid_file.read_text())
+        while is_running(descendant):  # it was killed, but the kernel may take its time
+            assert time.monotonic() - started < 20
+            time.sleep(0.05)
 
     def test_a_descendant_that_holds_the_pipe_is_not_waited_for(
         self, monkeypatch: pytest.MonkeyPatch
