@@ -224,7 +224,8 @@ _decode_error = msgspec.json.Decoder(_Error).decode
 
 
 def _examine(result: memoryview, digester: Digester, tool: bool) -> _Examined:
-    encoded = bytes(result)
+    whole = result.obj
+    encoded = whole if isinstance(whole, bytes) and len(whole) == result.nbytes else bytes(result)
     is_error = False
     if tool and b'"isError"' in encoded:
         try:
