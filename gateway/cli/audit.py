@@ -21,6 +21,8 @@ from gateway.errors import UserError
 
 EXIT_NO_SUCH_CALL: Final = 1
 COLUMNS: Final = ("TIME", "CALL", "AGENT", "TARGET", "DECISION", "STATUS", "MS", "REASON")
+_SHORT_ID_CHARS: Final = 18
+"""Enough of a call's id for `show` to find it: milliseconds and their fraction."""
 _WIDTHS: Final = (27, 36, 20, 32, 8, 13, 8, 0)  # of a followed line; the last column runs on
 
 
@@ -240,7 +242,8 @@ def _show_all(calls: Sequence[Call], as_json: bool) -> None:
         for call in calls:
             output.print_json_line(call.fields())
     elif calls:
-        output.print_table(COLUMNS, [_cells(call) for call in calls])
+        short = sys.stdout.isatty()
+        output.print_table(COLUMNS, [_cells(call, short=short) for call in calls])
 
 
 def _show_line(call: Call, as_json: bool) -> None:
@@ -253,12 +256,18 @@ def _show_line(call: Call, as_json: bool) -> None:
     output.print_line(line.rstrip())
 
 
-def _cells(call: Call) -> tuple[str, ...]:
+def _cells(call: Call, *, short: bool = False) -> tuple[str, ...]:
+    """A call's row; `short` leaves out of its time and id what a reader can do without."""
     decision, outcome = call.decision, call.outcome
     duration_us = None if outcome is None else outcome.duration_us
+    time, identifier = decision.time, decision.call or ""
+    if short:
+        today = datetime.now(UTC).date().isoformat()
+        time = time[11:23] if time.startswith(today) else time[:19]
+        identifier = identifier[:_SHORT_ID_CHARS]
     return (
-        decision.time,
-        decision.call or "-",
+        time,
+        identifier or "-",
         decision.agent or "-",
         decision.tool or f"{decision.method or '-'} {decision.name or ''}".rstrip(),
         decision.decision or "-",
