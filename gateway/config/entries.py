@@ -12,7 +12,7 @@ from gateway.config.launch import is_header_value, url_problem
 from gateway.config.plain_secrets import plain_secrets
 from gateway.config.references import Where, kinds, resolve
 from gateway.config.self_start import starts_gateway
-from gateway.config.settings import HttpEntry, StdioEntry, UpstreamEntry
+from gateway.config.settings import HttpEntry, SseEntry, StdioEntry, UpstreamEntry
 from gateway.documents import Document
 from gateway.errors import UserError
 
@@ -125,7 +125,7 @@ class Entries:
         fields = entry.model_dump(exclude={"type"})
         fields |= {"name": name, "path": document.path, "line": document.line(*where)}
         if isinstance(entry, model.HttpUpstream):
-            return msgspec.convert(fields, HttpEntry)
+            return msgspec.convert(fields, SseEntry if entry.type == "sse" else HttpEntry)
         return msgspec.convert(fields, StdioEntry)
 
     def _kind(
@@ -134,15 +134,9 @@ class Entries:
         name = model.dotted(where)
         if not isinstance(value, dict):
             self.problem(document, where, f"{name} must be a mapping of keys to values.")
-        elif value.get("type") == "sse":
-            self.problem(
-                document,
-                (*where, "type"),
-                f"{name} has the type sse, which is not supported yet; use the address of the "
-                "server's streamable HTTP with type: http.",
-            )
-        elif value.get("type", "stdio") not in ("stdio", "http", "streamable-http"):
-            self.problem(document, (*where, "type"), f"{name}.type must be 'stdio' or 'http'.")
+        elif value.get("type", "stdio") not in ("stdio", "http", "streamable-http", "sse"):
+            sentence = f"{name}.type must be 'stdio', 'http' or 'sse'."
+            self.problem(document, (*where, "type"), sentence)
         elif "command" in value and "url" in value:
             self.problem(
                 document, where, f"{name} has both command and url; keep the one that is meant."

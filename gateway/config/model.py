@@ -74,7 +74,7 @@ class StdioUpstream(Upstream):
 
 
 class HttpUpstream(Upstream):
-    type: Literal["http", "streamable-http"] = "http"
+    type: Literal["http", "streamable-http", "sse"] = "http"
     url: FilledText
     headers: dict[HeaderName, Text] = {}
 

@@ -55,7 +55,11 @@ class HttpEntry(_Entry, frozen=True, kw_only=True, tag="http"):
     headers: Mapping[str, str] = {}
 
 
-UpstreamEntry = StdioEntry | HttpEntry
+class SseEntry(HttpEntry, frozen=True, kw_only=True, tag="sse"):
+    """An upstream that is reached by HTTP+SSE, the transport of revision 2024-11-05."""
+
+
+UpstreamEntry = StdioEntry | HttpEntry | SseEntry
 
 
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):

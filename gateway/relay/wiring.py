@@ -13,7 +13,7 @@ from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
-from gateway.config.settings import Durability, HttpEntry, Settings
+from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
 from gateway.errors import UserError
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
@@ -92,17 +92,17 @@ async def open_transport(
         if isinstance(entry, HttpEntry):
             # Imported here: a gateway in front of a process alone needs no HTTP client.
             from gateway.transports.http_upstream import HttpSpec, HttpUpstream
+            from gateway.transports.sse_upstream import SseUpstream
 
             reached = await asyncio.to_thread(endpoint, entry, os.environ, root=settings.root)
-            return HttpUpstream(
-                HttpSpec(
-                    upstream=upstream,
-                    url=reached.url,
-                    headers=reached.headers,
-                    max_frame_bytes=entry.max_result_bytes,
-                ),
-                connection,
+            spec = HttpSpec(
+                upstream=upstream,
+                url=reached.url,
+                headers=reached.headers,
+                max_frame_bytes=entry.max_result_bytes,
             )
+            legacy = isinstance(entry, SseEntry)
+            return SseUpstream(spec, connection) if legacy else HttpUpstream(spec, connection)
         from gateway.transports.process import StdioSpec, StdioUpstream
 
         started = await asyncio.to_thread(launch, entry, os.environ, root=settings.root)

@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from gateway.transports.http_resumption import EventLog, ResumableStream
+
 _HELD_MESSAGES = 1_000
 _FULL_BYTES = 4 * 1024 * 1024
 _DRAINED_BYTES = 1024 * 1024
@@ -24,12 +26,18 @@ class MessageQueue:
         self._drained = drained
         self._ended = False
         self._closed = False
+        self._abandoned = False
         self._wake = asyncio.Event()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._ended
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the client closed the response."""
+        return self._abandoned
 
     def put(self, frame: bytes) -> None:
         """Add a message; one that comes after `close` is dropped."""
@@ -47,6 +55,11 @@ class MessageQueue:
         self._ended = True
         self._wake.set()
 
+    def abandon(self) -> None:
+        """The client has closed the response."""
+        self._abandoned = True
+        self.end()
+
     def take(self) -> bytes | None:
         """The next message, None where there is none now."""
         if not self._frames:
@@ -62,7 +75,7 @@ class MessageQueue:
         """Wait until there is a message or the end; False when neither came in time."""
         return bool(self._frames) or self._ended or await self.change(timeout_s)
 
-    async def change(self, timeout_s: float) -> bool:
+    async def change(self, timeout_s: float | None) -> bool:
         """Wait for one more message or the end; False when neither came in time."""
         self._wake.clear()
         try:
@@ -88,7 +101,8 @@ class PostReply:
 
     It is a plain JSON body as long as nothing but answers comes; the first message of another kind
     turns it into an event stream. Where it cannot be one, because the client takes no event streams
-    (`streams`) or the response is over, such a message goes to `outlet`.
+    (`streams`) or the response is over, such a message goes to `outlet`. A stream that the client
+    can resume goes on without it; `queue` feeds the first response.
     """
 
     def __init__(self, queue: MessageQueue, outlet: "HttpOutlet", *, streams: bool) -> None:
@@ -100,6 +114,33 @@ class PostReply:
         self.rejected = False
         self.streamed = False
         self.code: int | None = None
+        self._stream: ResumableStream | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can still go into it."""
+        return not (self.queue.ended if self._stream is None else self._stream.finished)
+
+    def begin(self, log: EventLog) -> ResumableStream | None:
+        """The response becomes an event stream that can be resumed, if its client is there."""
+        if self.queue.abandoned:
+            return None
+        self._stream = log.open(self.queue, self)
+        self._stream.finished = self.queue.ended
+        return self._stream
+
+    def over(self) -> None:
+        """The first response is over."""
+        stream = self._stream
+        if stream is not None and stream.named:
+            if stream.break_off(self.queue):
+                self._outlet.detach_reply(self)
+            return
+        if stream is not None:
+            self._stream = None
+            stream.forget()
+        self._outlet.detach_reply(self)
+        self.queue.close()
 
     def expect(self) -> None:
         """One more message will be answered."""
@@ -109,7 +150,7 @@ class PostReply:
         """Answer one of them."""
         self.code = code
         self.answers += 1
-        self.queue.put(frame)
+        (self._stream or self.queue).put(frame)
         self._settle()
 
     def reject(self, frame: bytes) -> None:
@@ -127,16 +168,20 @@ class PostReply:
 
     def send(self, frame: bytes) -> None:
         """Send what belongs to these requests before their answers."""
-        if self._streams and not self.queue.ended:
+        if self._streams and self.open:
             self.streamed = True
-            self.queue.put(frame)
+            (self._stream or self.queue).put(frame)
         else:
             self._outlet.send(frame)
 
     def _settle(self) -> None:
         self.expected -= 1
-        if self.expected == 0:
+        if self.expected:
+            return
+        if self._stream is None:
             self.queue.end()
+        else:
+            self._stream.finish()
 
 
 class HttpOutlet:
@@ -185,7 +230,7 @@ class HttpOutlet:
             self._stream.put(frame)
             return
         for reply in reversed(self._replies):
-            if not reply.queue.ended:
+            if reply.open:
                 reply.send(frame)
                 return
         self._held.append(frame)

@@ -1,15 +1,33 @@
 """The client side over streamable HTTP, as an ASGI application."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
 from gateway.transports.client import ClientHandler, Outlet, Reply
+from gateway.transports.http_messages import (
+    EVENTS,
+    JSON,
+    KEEP_ALIVE_S,
+    REPEATED,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    accepts,
+    headers_of,
+    host_name,
+    read_body,
+    respond,
+    respond_error,
+    send_events,
+    wait_for_disconnect,
+)
 from gateway.transports.http_replies import HttpOutlet, MessageQueue, PostReply
-from gateway.wire import frames, sse
+from gateway.transports.http_resumption import KEPT_S, Budget, EventLog
+from gateway.wire import frames
 from gateway.wire.modern import (
     HEADER_MISMATCH,
     MISSING_CLIENT_CAPABILITY,
@@ -17,22 +35,17 @@ from gateway.wire.modern import (
     UNSUPPORTED_VERSION,
 )
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-KEEP_ALIVE_S = 15.0
-"""How long a response may be silent before a comment shows that it lives."""
+RESUMABLE_AFTER_S = 0.25
+"""When an answer has been long enough in coming for its response to become one that can be
+resumed, where the client's revision names such a one before its first message."""
 IDLE_S = 1800.0
 """How long a session without any open request is kept."""
 MAX_SESSIONS = 10_000
 _SWEEP_S = 30.0
 _CLOSE_GRACE_S = 2.0
 
-_JSON = b"application/json"
-_EVENTS = b"text/event-stream"
-_REPEATED = b"\0"
-"""Stands for the value of a header that came more than once."""
+_PRIMED_SINCE = b"2025-11-25"
+"""The first revision whose clients take an event without data."""
 _REVISION_KEY = PROTOCOL_VERSION.encode()
 _STATUSES = {
     frames.PARSE_ERROR: 400,
@@ -94,14 +107,8 @@ class _Session(msgspec.Struct):
     outlet: HttpOutlet
     path: str
     last_used_s: float
+    log: EventLog
     announced: bool = False
-
-
-class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
 
 
 class HttpServer:
@@ -111,6 +118,7 @@ class HttpServer:
         self._service = service
         self._limits = limits
         self._sessions: dict[str, _Session] = {}
+        self._budget = Budget()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -118,12 +126,12 @@ class HttpServer:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        headers = _headers(scope["headers"])
+        headers = headers_of(scope["headers"])
         try:
             self._check_source(headers)
             await self._route(scope, headers, receive, send)
-        except _Refused as refused:
-            await _respond_error(send, refused.status, refused.message)
+        except Refused as refused:
+            await respond_error(send, refused.status, refused.message)
 
     async def close(self) -> None:
         """End every session."""
@@ -140,11 +148,11 @@ class HttpServer:
     ) -> None:
         path, method = scope["path"], scope["method"]
         if path == "/healthz":
-            await _respond(send, 200, b'{"status":"ok"}')
+            await respond(send, 200, b'{"status":"ok"}')
         elif path == "/readyz":
             problem = self._service.problem()
             body = {"status": "ready"} if problem is None else {"status": "no", "reason": problem}
-            await _respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
+            await respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
         elif method == "POST":
             await self._post(path, headers, receive, send)
         elif method == "GET":
@@ -152,9 +160,9 @@ class HttpServer:
         elif method == "DELETE":
             session = self._session(path, headers)
             self._end(session.handler.id, "the client ended the session")
-            await _respond(send, 204, b"")
+            await respond(send, 204, b"")
         else:
-            raise _Refused(405, "Method not allowed")
+            raise Refused(405, "Method not allowed")
 
     # POST: messages from the client
 
@@ -162,13 +170,13 @@ class HttpServer:
         self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         accept = headers.get(b"accept", b"*/*")
-        streams = _accepts(accept, _EVENTS)
-        if not streams and not _accepts(accept, _JSON):
-            raise _Refused(406, "Accept must name application/json and text/event-stream")
+        streams = accepts(accept, EVENTS)
+        if not streams and not accepts(accept, JSON):
+            raise Refused(406, "Accept must name application/json and text/event-stream")
         media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if media_type != _JSON:
-            raise _Refused(415, "Content-Type must be application/json")
-        body, size_bytes = await _read_body(receive, self._limits.max_message_bytes)
+        if media_type != JSON:
+            raise Refused(415, "Content-Type must be application/json")
+        body, size_bytes = await read_body(receive, self._limits.max_message_bytes)
         if self._is_stateless(headers, body):
             await self._post_stateless(path, headers, body, size_bytes, receive, send, streams)
             return
@@ -179,23 +187,31 @@ class HttpServer:
         queue = MessageQueue(handler.client_full, handler.client_drained)
         reply = PostReply(queue, session.outlet, streams=streams)
         gone: asyncio.Future[None] | None = None
+        primes = headers.get(b"mcp-protocol-version", b"") >= _PRIMED_SINCE
+        patience_s = RESUMABLE_AFTER_S if primes else KEEP_ALIVE_S
         try:
             if body is None:
                 handler.oversized(size_bytes, self._limits.max_message_bytes, reply)
             else:
                 handler.receive(body, reply)
             if not queue.ended and reply.expected:
-                gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue.end))
+                gone = asyncio.ensure_future(wait_for_disconnect(receive, queue.abandon))
             if streams and reply.expected:
                 session.outlet.attach_reply(reply)
+            # A stream that begins before the session has an id would be of no use.
             await self._answer(
-                reply, send, streams=streams, admit=lambda: self._session_header(session)
+                reply,
+                send,
+                streams=streams,
+                admit=lambda: self._session_header(session),
+                log=session.log if session.announced else None,
+                primes=primes,
+                patience_s=patience_s if session.announced else None,
             )
         finally:
             if gone is not None:
                 gone.cancel()
-            session.outlet.detach_reply(reply)
-            queue.close()
+            reply.over()
             if not session.announced:
                 self._close_aside(session, "the session was never opened")
 
@@ -224,10 +240,10 @@ class HttpServer:
     ) -> None:
         endpoint = self._service.stateless(path)
         if endpoint is None:
-            raise _Refused(404, "Not found")
+            raise Refused(404, "Not found")
         reply = PostReply(MessageQueue(_nothing, _nothing), HttpOutlet(), streams=streams)
         texts = {
-            name.decode("latin-1"): None if value == _REPEATED else value.decode("latin-1")
+            name.decode("latin-1"): None if value == REPEATED else value.decode("latin-1")
             for name, value in headers.items()
         }
         if body is None:
@@ -235,7 +251,7 @@ class HttpServer:
             cancel = _nothing
         else:
             cancel = endpoint.receive(body, texts, reply)
-        gone = asyncio.ensure_future(_wait_for_disconnect(receive, cancel))
+        gone = asyncio.ensure_future(wait_for_disconnect(receive, cancel))
         try:
             await self._answer(reply, send, streams=streams, admit=list, stateless=True)
         finally:
@@ -251,27 +267,35 @@ class HttpServer:
         streams: bool,
         admit: Callable[[], list[tuple[bytes, bytes]]],
         stateless: bool = False,
+        log: EventLog | None = None,
+        primes: bool = False,
+        patience_s: float | None = KEEP_ALIVE_S,
     ) -> None:
-        """Answer a POST: with the plain answer where that comes first, else with a stream."""
+        """Answer a POST: with the plain answer where that comes first, else with a stream.
+
+        The stream begins when `patience_s` are over, if not before. With a `log` the client can
+        resume it.
+        """
         queue = reply.queue
         if not reply.expected and not reply.answers:
-            await _respond(send, 202, b"", admit())
+            await respond(send, 202, b"", admit())
             return
         while not queue.ended and not (streams and reply.streamed):
-            if not await queue.change(KEEP_ALIVE_S) and streams:
+            if not await queue.change(patience_s) and streams:
                 break
         if queue.ended and not reply.streamed and reply.answers == 1:
             frame = queue.take() or b""
             status = 400 if reply.rejected else 200
             if stateless and reply.code is not None:
                 status = _STATUSES.get(reply.code, 200)
-            await _respond(send, status, frame, admit())
+            await respond(send, status, frame, admit())
         elif streams:
-            await self._stream(queue, send, admit())
+            stream = None if log is None else reply.begin(log)
+            await send_events(queue, send, admit(), stream, primes=primes)
         else:
             answers = list(iter(queue.take, None))
             body = b"[" + b",".join(answers) + b"]" if answers else b""
-            await _respond(send, 200 if answers else 202, body, admit())
+            await respond(send, 200 if answers else 202, body, admit())
 
     def _session_header(self, session: _Session) -> list[tuple[bytes, bytes]]:
         """The id of a session that has just opened; from now on it is known by it."""
@@ -284,48 +308,32 @@ class HttpServer:
             return [(b"mcp-session-id", handler.id.encode())]
         return []
 
-    # GET: the stream of what answers nothing
+    # GET: a stream of what answers nothing, or the rest of one that broke off
 
     async def _get(
         self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        if not _accepts(headers.get(b"accept", b"*/*"), _EVENTS):
-            raise _Refused(406, "Accept must name text/event-stream")
+        if not accepts(headers.get(b"accept", b"*/*"), EVENTS):
+            raise Refused(406, "Accept must name text/event-stream")
         session = self._session(path, headers)
         self._check_revision(headers)
+        outlet = session.outlet
         queue = MessageQueue(session.handler.client_full, session.handler.client_drained)
-        session.outlet.attach_stream(queue)
-        gone = asyncio.ensure_future(_wait_for_disconnect(receive, queue.end))
+        resumed = session.log.resume(headers.get(b"last-event-id", b""), queue)
+        stream, replayed = (session.log.open(queue), []) if resumed is None else resumed
+        if stream.reply is None:
+            outlet.attach_stream(queue)
+        elif not stream.finished:
+            outlet.attach_reply(stream.reply)
+        gone = asyncio.ensure_future(wait_for_disconnect(receive, queue.abandon))
         try:
-            await self._stream(queue, send, [])
+            await send_events(queue, send, [], stream, replayed=replayed)
         finally:
             gone.cancel()
-            session.outlet.detach_stream(queue)
-            queue.close()
+            if stream.break_off(queue) and stream.reply is not None:
+                outlet.detach_reply(stream.reply)
+            outlet.detach_stream(queue)
             session.last_used_s = asyncio.get_running_loop().time()
-
-    async def _stream(
-        self, queue: MessageQueue, send: Send, extra: list[tuple[bytes, bytes]]
-    ) -> None:
-        start = [
-            (b"content-type", _EVENTS),
-            (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": start})
-        # The first bytes make the headers leave: without them a client would wait for an event.
-        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
-        while True:
-            frame = queue.take()
-            if frame is not None:
-                body = sse.event(frame)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-            elif queue.ended:
-                break
-            elif not await queue.wait(KEEP_ALIVE_S):
-                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     # Sessions
 
@@ -336,25 +344,27 @@ class HttpServer:
         if identifier is not None:
             session = self._sessions.get(identifier.decode("latin-1"))
             if session is None or session.path != path:
-                raise _Refused(404, "Session not found")
+                raise Refused(404, "Session not found")
             return session
         outlet = HttpOutlet()
         handler = self._service.open_session(path, outlet)
         if handler is None:
-            raise _Refused(404, "Not found")
+            raise Refused(404, "Not found")
         if not create:
             modern = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
             if modern and modern not in self._limits.revisions:
-                raise _Refused(405, "Method not allowed")
-            raise _Refused(400, "Mcp-Session-Id is required")
+                raise Refused(405, "Method not allowed")
+            raise Refused(400, "Mcp-Session-Id is required")
         if len(self._sessions) >= MAX_SESSIONS:
-            raise _Refused(503, "Too many sessions")
-        return _Session(handler, outlet, path, asyncio.get_running_loop().time())
+            raise Refused(503, "Too many sessions")
+        now_s = asyncio.get_running_loop().time()
+        return _Session(handler, outlet, path, now_s, EventLog(self._budget))
 
     def _end(self, identifier: str, reason: str) -> None:
         session = self._sessions.pop(identifier, None)
         if session is not None:
             session.outlet.end()
+            session.log.close()
             self._close_aside(session, reason)
 
     def _close_aside(self, session: _Session, reason: str) -> None:
@@ -369,6 +379,7 @@ class HttpServer:
     def _sweep(self) -> None:
         now_s = asyncio.get_running_loop().time()
         for identifier, session in tuple(self._sessions.items()):
+            session.log.drop_before(now_s - KEPT_S)
             if not session.outlet.busy and now_s - session.last_used_s > IDLE_S:
                 self._end(identifier, "idle")
         self._schedule_sweep()
@@ -378,84 +389,21 @@ class HttpServer:
     def _check_source(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse foreign Host and Origin headers: a web page must not reach a local gateway."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if _host_name(host) not in self._limits.hosts:
-            raise _Refused(403, "The Host header is not allowed")
+        if host_name(host) not in self._limits.hosts:
+            raise Refused(403, "The Host header is not allowed")
         origin = headers.get(b"origin")
         if origin is None:
             return
         text = origin.decode("latin-1").lower()
         own = text.partition("://")[2] == host and text.startswith(("http://", "https://"))
         if not own and text not in self._limits.origins:
-            raise _Refused(403, "The Origin header is not allowed")
+            raise Refused(403, "The Origin header is not allowed")
 
     def _check_revision(self, headers: Mapping[bytes, bytes]) -> None:
         revision = headers.get(b"mcp-protocol-version")
         if revision is not None and revision.decode("latin-1") not in self._limits.revisions:
-            raise _Refused(400, "The MCP-Protocol-Version is not supported")
-
-
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by lower-case name; one that stands twice and steers decisions is refused."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in raw:
-        key = name.lower()
-        if key in headers and key == b"accept":
-            headers[key] += b", " + value
-        elif key in headers:
-            headers[key] = _REPEATED
-        else:
-            headers[key] = value.strip(b" \t")
-    return headers
-
-
-def _accepts(accept: bytes, media_type: bytes) -> bool:
-    wanted = (media_type, media_type.split(b"/")[0] + b"/*", b"*/*")
-    return any(part.split(b";")[0].strip().lower() in wanted for part in accept.split(b","))
-
-
-def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
-
-
-async def _read_body(receive: Receive, limit_bytes: int) -> tuple[bytes | None, int]:
-    """The body, or None and its size so far where that is over the limit."""
-    chunks: list[bytes] = []
-    size_bytes = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Refused(400, "The request ended early")
-        chunk = message.get("body", b"")
-        size_bytes += len(chunk)
-        if size_bytes > limit_bytes:
-            return None, size_bytes
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), size_bytes
-
-
-async def _wait_for_disconnect(receive: Receive, gone: Callable[[], None]) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone()
+            raise Refused(400, "The MCP-Protocol-Version is not supported")
 
 
 def _nothing() -> None:
     """Nobody has to know."""
-
-
-async def _respond(
-    send: Send, status: int, body: bytes, extra: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
-    headers = [(b"content-length", str(len(body)).encode()), *extra]
-    if body:
-        headers.append((b"content-type", _JSON))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _respond_error(send: Send, status: int, message: str) -> None:
-    await _respond(send, status, frames.error(None, frames.INVALID_REQUEST, message))

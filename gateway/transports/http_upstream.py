@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 _DELETE_S = 2.0
 _LINGER_S = 5.0  # from the answer on a stream to the end of the stream
 _MAX_IGNORED_BYTES = 64 << 10  # of a body that nobody wants; for more the connection is closed
+# How a server of the older transport answers a POST to the address of its stream.
+_LEGACY_STATUSES = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+_LEGACY_HINT = "; it may be a server of the older HTTP+SSE transport, which needs type: sse"
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
 _VERSION = re.compile(r"[0-9A-Za-z.-]{1,64}")
 # Written by the transport itself; an entry of the configuration does not replace them.
-_OWN_HEADERS = frozenset(
+_WRITTEN = frozenset(
     {"accept", "content-type", "last-event-id", "mcp-protocol-version", "mcp-session-id"}
 )
 
@@ -40,6 +43,10 @@ class HttpSpec(msgspec.Struct, frozen=True):
     url: str
     headers: dict[str, str]
     max_frame_bytes: int
+
+    def own_headers(self) -> list[tuple[str, str]]:
+        """The configured headers, less those that a transport writes itself."""
+        return [pair for pair in self.headers.items() if pair[0].lower() not in _WRITTEN]
 
 
 class HttpUpstream:
@@ -56,6 +63,7 @@ class HttpUpstream:
     ) -> None:
         self.events = events
         self.max_frame_bytes = spec.max_frame_bytes
+        self.accepted_once = False  # a POST has been answered with a status of success
         self._spec = spec
         self._pool = HttpPool() if pool is None else pool
         self._owns_pool = pool is None
@@ -76,11 +84,7 @@ class HttpUpstream:
         """Open a first connection. Raises UpstreamUnavailable where that is not possible."""
         try:
             self._origin, self._target = split_url(self._spec.url)
-            self._fixed_headers = [
-                (name, value)
-                for name, value in self._spec.headers.items()
-                if name.lower() not in _OWN_HEADERS
-            ]
+            self._fixed_headers = self._spec.own_headers()
             self._write_headers()
             await self._pool.connect(self._origin)
         except (ValueError, HttpError) as error:
@@ -282,6 +286,8 @@ class _Post:
     def on_headers(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
         upstream = self._upstream
+        if 200 <= status < 300:
+            upstream.accepted_once = True
         if status == HTTPStatus.NOT_FOUND and upstream.has_session():
             upstream.session_expired()
             return
@@ -385,7 +391,10 @@ class _Post:
         return f"the server's answer is larger than {self._upstream.max_frame_bytes} bytes"
 
     def _words(self) -> str:
-        return status_words(self._status)
+        words = status_words(self._status)
+        if self._status in _LEGACY_STATUSES and not self._upstream.accepted_once:
+            words += _LEGACY_HINT
+        return words
 
 
 class _Farewell:

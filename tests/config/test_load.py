@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.problems import ConfigurationError
-from gateway.config.settings import HttpEntry, Settings, StdioEntry
+from gateway.config.settings import HttpEntry, Settings, SseEntry, StdioEntry
 from gateway.errors import UserError
 
 from .conftest import Project
@@ -166,20 +166,16 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("upstreams:\n  web: {type: stdio, url: b}", 2, "upstreams.web has a url; write type: http."),
     ("upstreams:\n  web: {type: http}", 2, "upstreams.web needs the key 'url'."),
     ("upstreams:\n  web: {type: stdio, args: []}", 2, "upstreams.web needs a command"),
-    (
-        "upstreams:\n  web:\n    type: sse\n    url: http://h",
-        3,
-        "upstreams.web has the type sse, which is not supported yet",
-    ),
+    ("upstreams:\n  web: {type: sse}", 2, "upstreams.web needs the key 'url'."),
     (
         "upstreams:\n  web:\n    type: ws\n    url: http://h",
         3,
-        "upstreams.web.type must be 'stdio' or 'http'.",
+        "upstreams.web.type must be 'stdio', 'http' or 'sse'.",
     ),
     (
         "upstreams:\n  web:\n    type: [1]\n    url: http://h",
         3,
-        "upstreams.web.type must be 'stdio' or 'http'.",
+        "upstreams.web.type must be 'stdio', 'http' or 'sse'.",
     ),
     ("upstreams:\n  'my web': {command: a}", 2, "'my web' cannot be the name of an upstream"),
     ("upstreams:\n  ..: {command: a}", 2, "'..' cannot be the name of an upstream"),
@@ -468,6 +464,22 @@ class TestTheClientsOwnFile:
         project.write(".mcp.json", '{\n\t"mcpServers": {\n\t\t"web": {"command": "web"},\n\t}\n}')
         # Which of the two depends on Python: the comma, or what should have followed it.
         assert told(project)[0].startswith((".mcp.json:3: Not valid", ".mcp.json:4: Not valid"))
+
+    def test_servers_of_the_older_transport_are_taken(self, project: Project) -> None:
+        project.config("include: .mcp.json\nupstreams: {own: {type: sse, url: 'http://h/sse'}}")
+        servers = {"web": {"type": "sse", "url": "https://h/sse", "headers": {"A": "b"}}}
+        project.write(".mcp.json", json.dumps({"mcpServers": servers}))
+        upstreams = project.load().settings.upstreams
+        assert upstreams["own"] == SseEntry(
+            name="own", path="gateway.yaml", line=2, url="http://h/sse"
+        )
+        assert upstreams["web"] == SseEntry(
+            name="web", path=".mcp.json", line=1, url="https://h/sse", headers={"A": "b"}
+        )
+        # The start-up cache brings the same back.
+        assert project.load().settings.upstreams == upstreams
+        project.write(".mcp.json", json.dumps({"mcpServers": {"web": {"type": "sse", "url": "x"}}}))
+        assert "url is not a valid URL" in told(project)[0]
 
     def test_without_servers_the_file_is_refused(self, project: Project) -> None:
         project.config("include: .mcp.json")

@@ -244,6 +244,29 @@ def test_json_that_is_not_the_answer_still_fails_the_request(run) -> None:
     assert events.failed == [(1, "the server answered HTTP 410 Gone")]
 
 
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_first_post_that_finds_nothing_hints_at_the_older_transport(run, status: int) -> None:
+    events, _ = exchange(
+        run, json_reply(b"nothing here", status, content_type="text/plain"), one_call
+    )
+    ((_, reason),) = events.failed
+    assert f"HTTP {status}" in reason
+    assert reason.endswith("older HTTP+SSE transport, which needs type: sse")
+
+
+def test_a_later_one_does_not(run) -> None:
+    server = Server(json_reply(ANSWER))
+
+    async def scenario(upstream: HttpUpstream, events: Recorder) -> None:
+        await one_call(upstream, events)
+        server.reply = json_reply(b"nothing here", 405, content_type="text/plain")
+        upstream.send(b"{}", 2)
+        await until(lambda: 2 in events.answered)
+
+    events, _ = exchange(run, server, scenario)
+    assert events.failed == [(2, "the server answered HTTP 405 Method Not Allowed")]
+
+
 def test_a_refused_notification_is_reported_without_a_request(run) -> None:
     async def scenario(upstream: HttpUpstream, events: Recorder) -> None:
         upstream.send(NOTE)
