@@ -30,7 +30,7 @@ Put = Callable[[int, str, Params], None]
 Answered = Callable[[Response], None]
 
 
-class _Asked(msgspec.Struct):
+class _Asked(msgspec.Struct, eq=False):
     call: str
     connection: Connection
     action: Action
@@ -38,6 +38,7 @@ class _Asked(msgspec.Struct):
     answered: Answered
     upstream_id: object = None
     progress_token: object = None
+    withdrawn: bool = False
 
 
 class Asking:
@@ -61,6 +62,7 @@ class Asking:
         self._party = party
         self._identity = identity
         self._name_origin = name_origin
+        self._undecided: set[_Asked] = set()
         self._asked: dict[int, _Asked] = {}
         self._withdrawn: set[int] = set()
         self._last_id = 0
@@ -78,9 +80,10 @@ class Asking:
     ) -> None:
         """Decide and record a question, then put it to the client.
 
-        `answered` is called with the client's answer, or with the error that the refusal is. It is
-        not called where the question is withdrawn. `upstream_id` is the upstream's own id for it.
-        `passed_on`: the answer will go to the upstream in the client's own next request.
+        `answered` is called with the client's answer, or with the error that the refusal is, or
+        that the upstream's end is. It is not called where the upstream withdraws the question.
+        `upstream_id` is the upstream's own id for it. `passed_on`: the answer will go to the
+        upstream in the client's own next request.
         """
         known = SERVER_REQUESTS.get(method, _UNKNOWN_METHOD)
         action = Action(known.kind, method, connection.name)
@@ -88,6 +91,7 @@ class Asking:
         asked = _Asked(
             new_call_id(), connection, action, time.monotonic_ns(), answered, upstream_id
         )
+        self._undecided.add(asked)
         self._recorder.decision(
             asked.call,
             self._party,
@@ -116,6 +120,16 @@ class Asking:
         self._recorder.answered(asked.call, asked.started_ns, response, tool=False)
         return True
 
+    def waits_for(self, identifier: int) -> bool:
+        """Whether a question is open still."""
+        return identifier in self._asked
+
+    def drop(self, identifier: int) -> None:
+        """Nobody will answer a question any more."""
+        asked = self._asked.pop(identifier, None)
+        if asked is not None:
+            self._recorder.failed(asked.call, asked.started_ns, "unanswered")
+
     def progressed(self, params: Params) -> bool:
         """Carry the client's progress on a question back; False where it belongs to none."""
         token = params.get("progressToken")
@@ -130,6 +144,10 @@ class Asking:
     def cancelled(self, connection: Connection, params: Params, send: Send) -> bool:
         """The upstream withdraws a question; False where it has none under that id."""
         wanted = params.get("requestId")
+        for asked in self._undecided:
+            if asked.connection is connection and asked.upstream_id == wanted is not None:
+                asked.withdrawn = True
+                return True
         for identifier, asked in self._asked.items():
             if asked.connection is connection and asked.upstream_id == wanted is not None:
                 self._withdraw(identifier, asked, params, send)
@@ -137,10 +155,16 @@ class Asking:
         return False
 
     def forget(self, connection: Connection, send: Send) -> None:
-        """The upstream is gone: withdraw what it asked."""
+        """The upstream is gone: withdraw what it asked, and let who waits for an answer know."""
+        reason = "the upstream has ended"
+        for asked in self._undecided:
+            if asked.connection is connection and not asked.withdrawn:
+                asked.withdrawn = True
+                asked.answered(_error(frames.UPSTREAM_LOST, reason))
         for identifier, asked in tuple(self._asked.items()):
             if asked.connection is connection:
-                self._withdraw(identifier, asked, {"reason": "the upstream has ended"}, send)
+                self._withdraw(identifier, asked, {"reason": reason}, send)
+                asked.answered(_error(frames.UPSTREAM_LOST, reason))
 
     def close(self) -> None:
         """The client is gone: no answer will come."""
@@ -157,6 +181,11 @@ class Asking:
         passed_on: bool,
         unavailable: AuditUnavailable | None,
     ) -> None:
+        self._undecided.discard(asked)
+        if asked.withdrawn:
+            if allowed and unavailable is None:
+                self._recorder.failed(asked.call, asked.started_ns, "cancelled")
+            return
         if unavailable is not None:
             text = "the gateway's audit log cannot be written"
             asked.answered(_error(frames.UNAVAILABLE, text))
@@ -165,7 +194,9 @@ class Asking:
             asked.answered(_error(frames.METHOD_NOT_FOUND, "Method not found"))
             return
         self._last_id += 1
-        if not passed_on:
+        if passed_on:
+            self._recorder.done(asked.call, asked.started_ns)
+        else:
             self._asked[self._last_id] = asked
         meta = params.get("_meta")
         marked: dict[str, object] = dict(meta) if isinstance(meta, dict) else {}

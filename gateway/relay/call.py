@@ -22,8 +22,8 @@ class Call:
     the calls of one session apart: the client's id where ids are the session's, else the call's.
     `envelope` is set for a client of a stateless revision, `headers` are those of such a request
     over HTTP, `schema` is the input schema of the tool that is called. `exchange` is set while the
-    upstream has the call, `cancelled` holds the params of the client's cancellation, and `relisted`
-    says that the catalog was read again for it.
+    upstream has the call, `cancelled` holds the params of the client's cancellation. `relisted`
+    says that the catalog was read again for it, `quiet` marks one of the session's own making.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Call:
         "identity",
         "key",
         "params",
+        "quiet",
         "relisted",
         "reply",
         "schema",
@@ -55,6 +56,7 @@ class Call:
         envelope: RequestEnvelope | None = None,
         own_key: bool = False,
         headers: Mapping[str, str | None] | None = None,
+        quiet: bool = False,
     ) -> None:
         self.id = new_call_id()
         self.client_id = client_id
@@ -66,6 +68,7 @@ class Call:
         self.started_ns = started_ns
         self.envelope = envelope
         self.headers = headers
+        self.quiet = quiet
         self.exchange: Exchange | None = None
         self.cancelled: Params | None = None
         self.relisted = False

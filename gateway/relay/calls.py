@@ -90,14 +90,19 @@ class Calls:
     def exchange_of(self, connection: Connection, request: int | None) -> Exchange | None:
         """The exchange that a message of an upstream's belongs to.
 
-        Told by the request whose stream carried it, else only where a single one is under way.
+        Told by the request whose stream carried it, else only where a single one is under way,
+        besides those of the session's own making.
         """
         if request is not None:
             return self._exchanges.get((connection, request))
-        if len(self._exchanges) == 1:
-            exchange = next(iter(self._exchanges.values()))
-            return exchange if exchange.connection is connection else None
-        return None
+        found = None
+        for exchange in self._exchanges.values():
+            if exchange.call is not None and exchange.call.quiet:
+                continue
+            if found is not None:
+                return None
+            found = exchange
+        return found if found is not None and found.connection is connection else None
 
     def progressed(self, connection: Connection, params: Params) -> bool:
         """Give an upstream's progress on to the client; False where it belongs to no call."""
@@ -343,6 +348,8 @@ class Calls:
         exchange.connection.abandon(exchange.identifier, {"reason": "the client did not return"})
 
     def _timed_out(self, exchange: Exchange, timeout_s: float) -> None:
+        if self._exchanges.get((exchange.connection, exchange.identifier)) is not exchange:
+            return  # cancelled, or in its next round
         exchange.connection.abandon(exchange.identifier, {"reason": "timed out"})
         name = exchange.connection.name
         reason = f"the upstream {name!r} gave no answer within {timeout_s:g} s"

@@ -221,6 +221,7 @@ class SessionCore:
             {key: value for key, value in params.items() if key != "_meta"},
             identity=self.identity,
             reply=self._no_reply,
+            quiet=True,
             started_ns=time.monotonic_ns(),
         )
         self.calls.submit(call)

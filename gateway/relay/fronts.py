@@ -26,7 +26,8 @@ from gateway.wire.modern import Refusal, RequestEnvelope, is_modern
 
 _IDLE_S = 300.0
 """How long the upstreams of stateless clients are kept for the next one that is alike."""
-_MAX_POOLED = 1_000
+_MAX_POOLED = 64
+"""Kinds of stateless clients of one endpoint at a time; each may have processes of its own."""
 _CLOSE_GRACE_S = 2.0
 
 
@@ -158,7 +159,7 @@ class StatelessEndpoint:
             pooled = next((each for each in self._pool.values() if each.client.serves_all), None)
         if pooled is None:
             if len(self._pool) >= _MAX_POOLED:
-                raise MalformedFrame("too many kinds of clients at once")
+                self._make_room()
             pooled = _Pooled(StatelessClient(self._core(), own_keys=True))
             self._pool[key] = pooled
         if pooled.idle is not None:
@@ -166,6 +167,15 @@ class StatelessEndpoint:
         loop = asyncio.get_running_loop()
         pooled.idle = loop.call_later(_IDLE_S, self._expire, pooled)
         return pooled
+
+    def _make_room(self) -> None:
+        """End what the kind of client shared that came first of those with nothing under way."""
+        for key, pooled in self._pool.items():
+            if not pooled.client.busy:
+                del self._pool[key]
+                self._end(pooled, "another kind of client needs the room")
+                return
+        raise MalformedFrame("too many kinds of clients at once")
 
     def _expire(self, pooled: _Pooled) -> None:
         if pooled.client.busy:

@@ -101,13 +101,13 @@ class HandshakeClient(CoreClient):
         """Take a message that wants no answer, not even when it is refused."""
         try:
             if isinstance(message, Notification):
-                self._notification(message)
+                self._notification(message, reply)
             elif not self._core.asking.answer(message):
                 raise MalformedFrame("the answer belongs to no request of this session")
         except MalformedFrame as malformed:
             self._core.refuse(malformed, reply, answered=False)
 
-    def _notification(self, notification: Notification) -> None:
+    def _notification(self, notification: Notification, reply: Reply) -> None:
         core = self._core
         if notification.method in CLIENT_REQUESTS:
             raise MalformedFrame(f"{notification.method} needs an id")
@@ -122,12 +122,12 @@ class HandshakeClient(CoreClient):
                 core.event("frame.orphan", {"method": notification.method})
         elif known is not None:
             for name in core.links:
-                self._tell(Action(known.kind, notification.method, name), params)
+                self._tell(Action(known.kind, notification.method, name), params, reply)
         else:
             upstream = "" if core.surface.aggregate else core.surface.upstreams[0]
-            self._tell(Action("unknown", notification.method, upstream), params)
+            self._tell(Action("unknown", notification.method, upstream), params, reply)
 
-    def _tell(self, action: Action, params: Params) -> None:
+    def _tell(self, action: Action, params: Params, reply: Reply) -> None:
         """Give a notification on to an upstream, once it is allowed and recorded.
 
         One that is not ready does without: no notification may come before its handshake.
@@ -135,8 +135,10 @@ class HandshakeClient(CoreClient):
         core = self._core
         verdict = core.decide(action)
         call, started_ns = new_call_id(), time.monotonic_ns()
+        reply.expect()
 
         def recorded(unavailable: AuditUnavailable | None) -> None:
+            reply.withdraw()
             if unavailable is not None or not verdict.allows:
                 return
             link = core.links.get(action.upstream)

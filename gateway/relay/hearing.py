@@ -25,8 +25,8 @@ _HELD_MESSAGES = 1_000
 """Messages kept for a client that has not finished its handshake."""
 _UNKNOWN_METHOD = Method("unknown")
 _CANNOT_TELL_WHOSE = (
-    "several calls are under way on this connection, so it cannot be told which of them this "
-    "belongs to; a stateless client can only be asked in the answer to one"
+    "a stateless client can only be asked in the answer to a call; not exactly one is under way on "
+    "this connection, so it cannot be told which of them this belongs to"
 )
 
 Send = Callable[[bytes], None]
@@ -91,7 +91,7 @@ class Hearing:
                 _respond_error(link.connection, message.id, frames.INVALID_PARAMS, malformed.reason)
             return
         if isinstance(message, Request):
-            self._question(link.connection, message, params, exchange)
+            self._question(link, message, params, exchange)
             return
         if not self.told(link, message.method, params, request):
             self.upstream_event(link, "frame.dropped", {"method": message.method[:64]})
@@ -141,17 +141,20 @@ class Hearing:
 
     def _question(
         self,
-        connection: Connection,
+        link: UpstreamLink,
         request: Request,
         params: Params,
         exchange: Exchange | None,
     ) -> None:
         """A request of an upstream's: put as such, or in the answer to its call."""
+        connection = link.connection
         if SERVER_REQUESTS.get(request.method, _UNKNOWN_METHOD).kind == "session":
             connection.respond(frames.result(request.id, b"{}"))
             return
         if self.modern:
             if exchange is None:
+                data: Data = {"method": request.method[:64], "reason": "belongs to no one call"}
+                self.upstream_event(link, "question.refused", data)
                 _respond_error(connection, request.id, frames.UNAVAILABLE, _CANNOT_TELL_WHOSE)
                 return
             put = partial(self._calls.rounds.park, exchange)

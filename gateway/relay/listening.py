@@ -95,7 +95,7 @@ class Listeners:
     def close_id(self, client_id: object) -> bool:
         """The client cancels the request to listen that it gave this id."""
         for key, (identifier, _, _) in tuple(self._open.items()):
-            if identifier == client_id:
+            if type(identifier) is type(client_id) and identifier == client_id:  # True equals 1
                 self.close(key)
                 return True
         return False
@@ -158,10 +158,12 @@ class Ear:
         if before is not None:
             connection.abandon(before, {"reason": "replaced"})
 
-    def _ended(self, request: int, _: Response | Failure) -> None:
-        """The upstream closed the stream: listen again in a while."""
-        if self._request == request:
-            self._request = None
+    def _ended(self, request: int, answer: Response | Failure) -> None:
+        """The upstream closed the stream: listen again in a while, unless it knows no such."""
+        if self._request != request:
+            return
+        self._request = None
+        if isinstance(answer, Failure) or answer.result is not None:
             loop = asyncio.get_running_loop()
             self._again = loop.call_later(_AGAIN_S, self._listen)
 

@@ -67,7 +67,7 @@ class Rounds:
         if exchange.rounds > _MAX_ROUNDS:
             self._steps.fail(call, _unusable(call, "asks for input again and again"))
             return
-        collected = _Collected(len(requests), partial(self._collected, exchange, call, state))
+        collected = _Collected(len(requests), partial(self._collected, exchange, call, result))
         for key, request in requests.items():
             method = request.get("method") if isinstance(request, dict) else None
             params = request.get("params", {}) if isinstance(request, dict) else None
@@ -93,21 +93,24 @@ class Rounds:
         collected.settle()
 
     def _collected(
-        self, exchange: Exchange, call: Call, state: str | None, collected: "_Collected"
+        self, exchange: Exchange, call: Call, wanted: Result, collected: "_Collected"
     ) -> None:
         """Every question is answered, or put, or one of them was refused."""
-        if exchange.call is not call:
+        if call.exchange is not exchange:
             return  # cancelled meanwhile
         if collected.refusal is not None:
             reason = f"needs input that it did not get: {collected.refusal}"
             self._steps.fail(call, _unusable(call, reason))
-        elif call.modern:
-            result: Result = {"resultType": "input_required"}
+            return
+        state = wanted.get("requestState")
+        if call.modern:
+            result = dict(wanted)
             if collected.questions:
                 result["inputRequests"] = collected.questions
-            if state is not None:
+            if isinstance(state, str):
                 result["requestState"] = self._binder.bind(call, state)
-            self._steps.finish(call, encode(result), "input_required")
+            asked = wanted.get("resultType") == "input_required"
+            self._steps.finish(call, encode(result), "input_required" if asked else "ok")
         else:
             params = {**call.params, "inputResponses": collected.answers}
             if state is not None:
@@ -142,13 +145,10 @@ class Rounds:
         exchange.call = call
         call.exchange = exchange
         responses = call.params.get("inputResponses")
-        if isinstance(responses, dict):
-            for key, value in responses.items():
-                answer = memoryview(encode(value))
-                if key.isdecimal():
-                    self._asking.answer(Response(int(key), answer, None))
+        self._take_responses(exchange, responses if isinstance(responses, dict) else {})
         if exchange.outcome is not None:
             outcome, exchange.outcome = exchange.outcome, None
+            self._drop_questions(exchange)
             self._steps.take_answer(exchange, outcome)
         elif exchange.questions:
             self._ask_in_answer(exchange, call)
@@ -157,14 +157,32 @@ class Rounds:
     def close(self) -> None:
         """The client is gone."""
         for exchange in self._parking.close():
-            self._steps.let_go(exchange)
+            self._let_go(exchange)
+
+    def _take_responses(self, exchange: Exchange, responses: Result) -> None:
+        """Give the upstream the answers to its questions; what was not answered is asked again."""
+        put, exchange.put = exchange.put, {}
+        for key, asked in put.items():
+            if key in responses:
+                answer = memoryview(encode(responses[key]))
+                self._asking.answer(Response(int(key), answer, None))
+            elif self._asking.waits_for(int(key)):
+                exchange.questions[key] = asked
 
     def _ask_in_answer(self, exchange: Exchange, call: Call) -> None:
-        questions, exchange.questions = exchange.questions, {}
+        exchange.put, exchange.questions = exchange.questions, {}
         exchange.call = None
         call.exchange = None
-        state = self._parking.park(call, exchange, self._steps.let_go)
-        self._steps.finish(call, input_result(questions, state), "input_required")
+        state = self._parking.park(call, exchange, self._let_go)
+        self._steps.finish(call, input_result(exchange.put, state), "input_required")
+
+    def _let_go(self, exchange: Exchange) -> None:
+        self._drop_questions(exchange)
+        self._steps.let_go(exchange)
+
+    def _drop_questions(self, exchange: Exchange) -> None:
+        for key in (*exchange.put, *exchange.questions):
+            self._asking.drop(int(key))
 
 
 class _Collected:

@@ -1,6 +1,7 @@
 """A client of the stateless revisions (2026-07-28): every request speaks for itself."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
@@ -8,7 +9,7 @@ from gateway.policy.values import Action, Decision
 from gateway.relay.connection import Failure
 from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
 from gateway.relay.eras import discovered, with_modern
-from gateway.relay.link import Greeting
+from gateway.relay.link import Greeting, UpstreamLink
 from gateway.relay.listening import Wanted, read_filter
 from gateway.relay.listings import Listing
 from gateway.relay.opening import NAME, aggregate_result, upstream_envelope, usable
@@ -52,6 +53,7 @@ class StatelessClient:
         self.core = core
         self._own_keys = own_keys
         self._greeted = False
+        self._subscribed: dict[str, frozenset[str]] = {}
 
     @property
     def serves_all(self) -> bool:
@@ -193,28 +195,33 @@ class StatelessClient:
         for name, link in core.links.items():
             permissions = core.permissions[name]
             resources = wanted.resources if permissions.resources is not None else frozenset()
-            before = link.wanted.resources
-            if not link.shared:
+            before = self._subscribed.get(name, frozenset())
+            self._subscribed[name] = resources
+            if link.shared:  # what other sessions listen to is not ours to end
+                link.want(Wanted(link.wanted.flags, link.wanted.resources | resources))
+            else:
                 link.want(Wanted(wanted.flags, resources))
             if link.connection.modern:
                 continue
             for uri in resources - before:
                 core.call_quietly("resources/subscribe", name, uri, {"uri": uri})
-            for uri in before - resources:
+            for uri in () if link.shared else before - resources:
                 core.call_quietly("resources/unsubscribe", name, uri, {"uri": uri})
 
     def _set_level(self, envelope: RequestEnvelope) -> None:
         """A handshake upstream has one log level for all: the last that a request asked for."""
         level = envelope.log_level
-        if level is None:
+        if level is not None:
+            for link in self.core.links.values():
+                link.when_ready(partial(self._tell_level, link, level))
+
+    def _tell_level(self, link: UpstreamLink, level: str, failure: Failure | None) -> None:
+        if failure is not None or link.connection.modern or link.log_level == level:
             return
-        for name, link in self.core.links.items():
-            told = (link.answer or {}).get("capabilities")
-            has_levels = isinstance(told, dict) and "logging" in told
-            outdated = has_levels and link.log_level != level
-            if outdated and link.ready and not link.connection.modern:
-                link.log_level = level
-                self.core.call_quietly("logging/setLevel", name, "", {"level": level})
+        told = (link.answer or {}).get("capabilities")
+        if isinstance(told, dict) and "logging" in told:
+            link.log_level = level
+            self.core.call_quietly("logging/setLevel", link.name, "", {"level": level})
 
 
 class StdioStatelessClient(CoreClient):

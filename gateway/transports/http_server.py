@@ -283,7 +283,9 @@ class HttpServer:
         while not queue.ended and not (streams and reply.streamed):
             if not await queue.change(patience_s) and streams:
                 break
-        if queue.ended and not reply.streamed and reply.answers == 1:
+        if queue.ended and not reply.streamed and not reply.answers:
+            await respond(send, 202, b"", admit())
+        elif queue.ended and not reply.streamed and reply.answers == 1:
             frame = queue.take() or b""
             status = 400 if reply.rejected else 200
             if stateless and reply.code is not None:

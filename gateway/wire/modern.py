@@ -49,6 +49,7 @@ CACHED_METHODS = frozenset(
 
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _PLAIN_VALUE = re.compile(r"[\x20-\x7e]*")
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,4000})(?:\.0+)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PARAM_HEADER = "x-mcp-header"
 _SCHEMA_IN = frozenset(
@@ -191,26 +192,42 @@ def request_headers(
 def check_param_headers(
     headers: Mapping[str, str | None], schema: object, arguments: Mapping[str, object]
 ) -> None:
-    """Refuse a tool call whose Mcp-Param headers say other than its arguments; raises Refusal."""
-    for header, value in param_headers(schema, arguments, encoded=False).items():
-        if decode_header(headers.get(header.lower())) != value:
+    """Refuse a tool call whose Mcp-Param headers say other than its arguments; raises Refusal.
+
+    A header without its argument is refused too: whoever routes by headers would be misled. Marks
+    that are invalid mean nothing.
+    """
+    if unusable_param_header(schema) is not None:
+        return
+    for path, name, part in _marked(schema):
+        header = f"Mcp-Param-{name}"
+        value = _at(path, arguments)
+        text = _scalar(value)
+        if text is None:
+            agrees = header.lower() not in headers
+        else:
+            given = decode_header(headers.get(header.lower()))
+            agrees = given == text or (
+                part["type"] == "integer" and given is not None and _same_integer(value, given)
+            )
+        if not agrees:
             raise Refusal(
                 HEADER_MISMATCH, f"the header {header} is missing or does not equal the argument"
             )
 
 
-def param_headers(
-    schema: object, arguments: Mapping[str, object], *, encoded: bool = True
-) -> dict[str, str]:
-    """The Mcp-Param headers of a tool call: arguments that the tool's schema marks for it."""
+def param_headers(schema: object, arguments: Mapping[str, object]) -> dict[str, str]:
+    """The Mcp-Param headers of a tool call: arguments that the tool's schema marks for it.
+
+    None where the marks are invalid.
+    """
     headers: dict[str, str] = {}
-    for path, name in _marked(schema):
-        value: object = arguments
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        text = _scalar(value)
+    if unusable_param_header(schema) is not None:
+        return headers
+    for path, name, _ in _marked(schema):
+        text = _scalar(_at(path, arguments))
         if text is not None:
-            headers[f"Mcp-Param-{name}"] = encode_header(text) if encoded else text
+            headers[f"Mcp-Param-{name}"] = encode_header(text)
     return headers
 
 
@@ -257,6 +274,13 @@ def decode_header(value: str | None) -> str | None:
         return None
 
 
+def _at(path: tuple[str, ...], arguments: Mapping[str, object]) -> object:
+    value: object = arguments
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def _scalar(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -267,11 +291,21 @@ def _scalar(value: object) -> str | None:
     return None
 
 
-def _marked(schema: object) -> Iterator[tuple[tuple[str, ...], str]]:
+def _same_integer(value: object, given: str) -> bool:
+    """Whether a header says the same whole number, which `42` and `42.0` both are."""
+    said = _WHOLE_NUMBER.fullmatch(given)
+    if said is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return int(said[1]) == value
+
+
+def _marked(
+    schema: object,
+) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, object]]]:
     for path, part in _parts(schema):
         name = part.get(_PARAM_HEADER)
         if path and isinstance(name, str):
-            yield path, name
+            yield path, name, part
 
 
 def _parts(root: object) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, object]]]:

@@ -1,15 +1,19 @@
 """What is not declared is refused on every way in, leaves one record, and reaches nobody."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.e2e.http import HttpClient
 from tests.e2e.inbox import REVISIONS, Inbox, Message
+from tests.e2e.stateless import REVISION as STATELESS
+from tests.e2e.stateless import StatelessClient
 from tests.e2e.world import ServedGateway, World
 
 ALL_REVISIONS = (*REVISIONS, "2031-01-01")
+Ask = Callable[..., Message]
+OF_EACH_VISIT = {"time", "call", "session", "client", "protocol", "writer", "seq", "prev"}
 OTHERS = ("resources/read", "resources/subscribe", "prompts/get", "completion/complete", "x/y")
 
 
@@ -54,10 +58,6 @@ WAYS = [
 ]
 
 
-def new_decisions(world: World, before: int) -> list[Message]:
-    return world.decisions()[before:]
-
-
 @pytest.mark.parametrize("revision", ALL_REVISIONS)
 @pytest.mark.parametrize("way", WAYS)
 def test_refused_unlisted_on_every_way_and_revision(
@@ -69,29 +69,88 @@ def test_refused_unlisted_on_every_way_and_revision(
         assert answer["result"]["protocolVersion"] == (
             revision if revision in REVISIONS else REVISIONS[-1]
         )
-        refused = client.call(f"{way.prefix}hidden", {"text": "x"})
-        missing = client.call(f"{way.prefix}no_such_tool", {"text": "x"})
-        uri = {"uri": "canary://one"}
-        others = [
-            client.ask("resources/read", uri),
-            client.ask("resources/subscribe", uri),
-            client.ask("prompts/get", {"name": f"{way.prefix}greet"}),
-            client.ask(
-                "completion/complete",
-                {
-                    "ref": {"type": "ref/prompt", "name": f"{way.prefix}greet"},
-                    "argument": {"name": "a", "value": ""},
-                },
-            ),
-            client.ask("x/y", {}),
-        ]
+        knocked = knock(client.ask, way)
+    refused_alike(shared, way, before, knocked)
+    assert {record["protocol"] for record in shared.decisions()[before:]} <= set(REVISIONS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_refused_unlisted_on_every_way_without_a_handshake(
+    shared: World, served: ServedGateway, way: Way
+) -> None:
+    before = len(shared.decisions())
+    with way.client(shared, served) as client:
+        ask = StatelessClient(client).ask
+        discovered = ask("server/discover")["result"]
+        assert discovered["supportedVersions"][0] == STATELESS
+        assert set(discovered["capabilities"]) <= {"tools", "logging"}
+        listed = [tool["name"] for tool in ask("tools/list")["result"]["tools"]]
+        assert f"{way.prefix}echo" in listed
+        assert f"{way.prefix}hidden" not in listed
+        knocked = knock(ask, way)
+    refused_alike(shared, way, before, knocked)
+    assert {record["protocol"] for record in shared.decisions()[before:]} == {STATELESS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_record_is_the_same_in_every_revision(
+    shared: World, served: ServedGateway, way: Way
+) -> None:
+    written = []
+    for revision in (*REVISIONS, STATELESS):
+        before = len(shared.decisions())
+        with way.client(shared, served) as client:
+            ask: Ask = client.ask
+            if revision == STATELESS:
+                ask = StatelessClient(client).ask
+            else:
+                client.open(revision)
+            knock(ask, way)
+            arguments = {"name": f"{way.prefix}echo", "arguments": {"text": "x"}}
+            assert ask("tools/call", arguments)["result"]["content"]
+        records = shared.decisions()[before:]
+        written.append(
+            [
+                {name: value for name, value in record.items() if name not in OF_EACH_VISIT}
+                for record in records
+                if record["method"] != "resources/subscribe"  # which is gone in the newest
+            ]
+        )
+    assert len(written[0]) == 2 + len(OTHERS)
+    for records in written[1:]:
+        assert records == written[0]
+
+
+def knock(ask: Ask, way: Way) -> tuple[Message, Message, list[Message]]:
+    """Ask for what is not declared: a tool, one that does not exist, and other things."""
+    refused, missing = (
+        ask("tools/call", {"name": f"{way.prefix}{name}", "arguments": {"text": "x"}})
+        for name in ("hidden", "no_such_tool")
+    )
+    ref = {"type": "ref/prompt", "name": f"{way.prefix}greet"}
+    params: list[Message] = [
+        {"uri": "canary://one"},
+        {"uri": "canary://one"},
+        {"name": f"{way.prefix}greet"},
+        {"ref": ref, "argument": {"name": "a", "value": ""}},
+        {},
+    ]
+    return refused, missing, [ask(*each) for each in zip(OTHERS, params, strict=True)]
+
+
+def refused_alike(
+    world: World, way: Way, before: int, knocked: tuple[Message, Message, list[Message]]
+) -> None:
+    """Every answer and record since `before` is that of a refusal, and nothing got through."""
+    refused, missing, others = knocked
     assert refused["result"]["isError"] is True
     assert "mcp__canary__hidden is not declared" in refused["result"]["content"][0]["text"]
     told = refused["result"]["content"][0]["text"].replace("hidden", "no_such_tool")
-    assert missing["result"] == {"content": [{"type": "text", "text": told}], "isError": True}
+    typed = {key: value for key, value in missing["result"].items() if key != "resultType"}
+    assert typed == {"content": [{"type": "text", "text": told}], "isError": True}
     assert {answer["error"]["code"] for answer in others} <= {-32601, -32602, -32002}
     assert others[-1]["error"]["code"] == -32601
-    decisions = new_decisions(shared, before)
+    decisions = world.decisions()[before:]
     assert [(record["method"], record["decision"]) for record in decisions] == [
         ("tools/call", "deny"),
         ("tools/call", "deny"),
@@ -105,10 +164,11 @@ def test_refused_unlisted_on_every_way_and_revision(
         assert (record["file"], record["line"]) == (".claude/agents/tester.md", 4)
         assert record["agent"] == "tester"
         assert record["transport"] == way.transport
-        assert record["protocol"] in REVISIONS
     for name in ("canary", "second"):
-        methods = {message.get("method") for message in shared.received(name)}
-        assert methods <= {"initialize", "notifications/initialized", "tools/list"}
+        methods = {message.get("method") for message in world.received(name)}
+        assert methods <= {
+            *("server/discover", "initialize", "notifications/initialized", "tools/list")
+        }
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -16,13 +16,26 @@ from gateway.policy.compile import compile_snapshot
 from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
 from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
-from gateway.relay.fronts import StdioFront
+from gateway.relay.fronts import StatelessEndpoint, StdioFront
 from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
+from gateway.relay.shared import SharedUpstreams
+from gateway.relay.stateless_client import Cancel
 from gateway.relay.surface import Aggregate, Mirror
 
 Message = dict[str, Any]
+REVISION = "2026-07-28"
+USUAL = ("initialize", "server/discover", "tools/list")
+OPENING_OF_OTHER = {"handshake": "server/discover", "stateless": "initialize"}
+DISCOVERED = {
+    "resultType": "complete",
+    "supportedVersions": [REVISION],
+    "capabilities": {"tools": {}, "resources": {"subscribe": True}, "logging": {}},
+    "ttlMs": 9,
+    "cacheScope": "public",
+}
+META = "io.modelcontextprotocol/"
 
 
 class Gate:
@@ -50,12 +63,14 @@ class ListedClient:
 
     def __init__(self) -> None:
         self.got: list[Message] = []
+        self.frames: list[bytes] = []
         self.expected = 0
         self.rejected = 0
         self.paused = False
 
     def send(self, frame: bytes) -> None:
         assert b"\n" not in frame
+        self.frames.append(frame)
         self.got.append(json.loads(frame))
 
     def expect(self) -> None:
@@ -85,20 +100,32 @@ class ListedClient:
 
 
 class ListedUpstream:
-    """The upstream's end: what it was sent. It answers the handshake and listings by itself."""
+    """The upstream's end: what it was sent. It answers the handshake and listings by itself.
+
+    `era` is the one it speaks. `abandoned` are the requests that its transport was told to drop.
+    """
+
+    closes_streams = False
 
     def __init__(
-        self, connection: Connection, tools: Sequence[str], recorder: Recorder, *, silent: bool
+        self,
+        connection: Connection,
+        tools: Sequence[Any],
+        recorder: Recorder,
+        *,
+        silent: bool,
+        era: str,
     ) -> None:
         self.recorder = recorder
         self.connection = connection
         self.got: list[Message] = []
+        self.headers: list[Mapping[str, str] | None] = []
+        self.abandoned: list[int] = []
         self.tools = tools
         self.silent = silent
+        self.era = era
         self.stopped = False
         self.paused = False
-
-    closes_streams = False
 
     async def start(self) -> None:
         await asyncio.sleep(0)
@@ -108,12 +135,18 @@ class ListedUpstream:
     ) -> None:
         message = json.loads(frame)
         self.got.append(message)
+        self.headers.append(headers)
         assert message.get("id") == request or "method" not in message or request is None
-        if not self.silent and message.get("method") in ("initialize", "tools/list"):
+        if not self.silent and message.get("method") in USUAL:
             asyncio.get_running_loop().call_soon(self.answer_usually, message)
 
     def answer_usually(self, message: Message) -> None:
-        if message["method"] == "initialize":
+        method = message["method"]
+        if method == OPENING_OF_OTHER[self.era]:
+            self.say({"id": message["id"], "error": {"code": -32601, "message": "unknown"}})
+        elif method == "server/discover":
+            self.answer(message, DISCOVERED)
+        elif method == "initialize":
             self.answer(
                 message,
                 {
@@ -123,20 +156,24 @@ class ListedUpstream:
                 },
             )
         else:
-            tools = [{"name": name, "inputSchema": {}} for name in self.tools]
-            self.answer(message, {"tools": tools})
+            named = [one if isinstance(one, dict) else {"name": one} for one in self.tools]
+            self.answer(message, {"tools": [{"inputSchema": {}, **one} for one in named]})
 
     def answer(self, message: Message, result: object) -> None:
         self.say({"id": message["id"], "result": result})
 
-    def say(self, message: Message) -> None:
-        self.connection.frame_received(json.dumps({"jsonrpc": "2.0", **message}).encode(), None)
+    def say(self, message: Message, request: int | None = None) -> None:
+        """Send a message; `request`: on whose stream, as an upstream over HTTP does."""
+        frame = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        self.connection.frame_received(frame, request)
         self.recorder.flush()
 
     def named(self, method: str) -> list[Message]:
         return [message for message in self.got if message.get("method") == method]
 
-    def abandon(self, request: int) -> None: ...
+    def abandon(self, request: int) -> None:
+        self.abandoned.append(request)
+
     def session_started(self, protocol_version: str) -> None: ...
 
     def pause_reading(self) -> None:
@@ -172,13 +209,16 @@ class Bench:
         directory: Path,
         *,
         declared: Sequence[str] = ("mcp__up__echo",),
-        tools: Sequence[str] = ("echo", "hidden"),
+        tools: Sequence[Any] = ("echo", "hidden"),
         upstreams: Sequence[str] = ("up",),
         aggregate: bool = False,
         durability: Durability = "process",
         grants: Grants | None = None,
         passthrough: bool = False,
         silent: bool = False,
+        era: str = "handshake",
+        shared: bool = False,
+        call_timeout_s: float | None = None,
     ) -> None:
         self.directory = directory
         self.gate = Gate()
@@ -198,22 +238,36 @@ class Bench:
         self.opened: dict[str, list[ListedUpstream]] = {name: [] for name in upstreams}
         self.tools = tools
         self.silent = silent
-        gateway = Gateway(
+        self.era = era
+        self.gateway = Gateway(
             snapshot=snapshot,
             recorder=recorder,
             binder=Binder(),
             handshakes=self.handshakes,
             open_transport=self._open,
-            limits={name: UpstreamLimits(start_timeout_s=5) for name in upstreams},
+            limits={
+                name: UpstreamLimits(
+                    start_timeout_s=5, shared=shared, call_timeout_s=call_timeout_s
+                )
+                for name in upstreams
+            },
         )
         self.client = ListedClient()
-        surface = Aggregate(upstreams) if aggregate else Mirror(upstreams[0])
-        self.session = StdioFront(
-            SessionCore(gateway, surface, Identity("tester", "process"), self.client, "stdio")
-        )
+        self.surface = Aggregate(upstreams) if aggregate else Mirror(upstreams[0])
+        self.identity = Identity("tester", "process")
+        self.shared = SharedUpstreams(self.gateway)
+        self.session = self.another(self.client)
+        self._endpoint: StatelessEndpoint | None = None
+
+    def another(self, client: ListedClient) -> StdioFront:
+        """One more session of the same gateway."""
+        core = SessionCore(self.gateway, self.surface, self.identity, client, "stdio", self.shared)
+        return StdioFront(core)
 
     async def _open(self, upstream: str, connection: Connection) -> ListedUpstream:
-        opened = ListedUpstream(connection, self.tools, self.recorder, silent=self.silent)
+        opened = ListedUpstream(
+            connection, self.tools, self.recorder, silent=self.silent, era=self.era
+        )
         self.opened[upstream].append(opened)
         return opened
 
@@ -224,7 +278,11 @@ class Bench:
 
     def send(self, message: Message) -> None:
         """The client sends a message."""
-        self.session.receive(json.dumps({"jsonrpc": "2.0", **message}).encode(), self.client)
+        self.send_to(self.session, self.client, message)
+
+    def send_to(self, session: StdioFront, client: ListedClient, message: Message) -> None:
+        """The client of another session sends a message."""
+        session.receive(json.dumps({"jsonrpc": "2.0", **message}).encode(), client)
         self.recorder.flush()
 
     def call(self, identifier: object, name: str = "echo", **more: Any) -> None:
@@ -242,8 +300,47 @@ class Bench:
         self.send({"method": "notifications/initialized"})
         self.client.got.clear()
 
+    def ask(
+        self, identifier: object, method: str, params: Message | None = None, **more: Any
+    ) -> None:
+        """A request of a stateless client; `more` as for `enveloped`."""
+        self.send({"id": identifier, "method": method, "params": enveloped(params, **more)})
+
+    def ask_tool(self, identifier: object, name: str = "echo", **params: Any) -> None:
+        """A call of a stateless client."""
+        self.ask(identifier, "tools/call", {"name": name, **params})
+
+    def post(
+        self, message: Message, headers: Mapping[str, str | None]
+    ) -> tuple[ListedClient, Cancel]:
+        """A stateless client's POST: what it is answered, and what cancels it."""
+        if self._endpoint is None:
+            self._endpoint = StatelessEndpoint(
+                self.gateway, self.surface, self.identity, self.shared
+            )
+        client = ListedClient()
+        frame = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        return client, self._endpoint.receive(frame, headers, client)
+
+    async def put(self, count: int = 1) -> list[Message]:
+        """Wait until the upstream has been sent so many calls; those calls."""
+        await until(lambda: self.opened[self.surface.upstreams[0]])
+        await until(lambda: len(self.upstream.named("tools/call")) >= count)
+        return self.upstream.named("tools/call")
+
+    async def finish(self, result: object, count: int = 1) -> None:
+        """Wait for the call of that number, and answer it."""
+        call = (await self.put(count))[count - 1]
+        self.upstream.answer(call, result)
+
+    async def answered(self, identifier: object) -> Message:
+        """Wait for the answer to a request of the client's."""
+        await until(lambda: self.answers(identifier))
+        return self.answers(identifier)[0]
+
     def answers(self, identifier: object) -> list[Message]:
-        return [one for one in self.client.got if one.get("id") == identifier]
+        got = self.client.got
+        return [one for one in got if "method" not in one and one.get("id") == identifier]
 
     async def close(self) -> None:
         self.gate.open()
@@ -260,6 +357,22 @@ class Bench:
 
 def _refuse(problem: Problem) -> None:
     raise AssertionError(problem)
+
+
+def enveloped(
+    params: Message | None = None,
+    *,
+    revision: str = REVISION,
+    capabilities: object = None,
+    meta: Message | None = None,
+) -> Message:
+    """The params of a stateless client's request."""
+    envelope = {
+        f"{META}protocolVersion": revision,
+        f"{META}clientCapabilities": {} if capabilities is None else capabilities,
+        f"{META}clientInfo": {"name": "c", "version": "1"},
+    }
+    return {**(params or {}), "_meta": {**envelope, **(meta or {})}}
 
 
 async def until(condition: Any) -> None:

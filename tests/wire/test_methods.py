@@ -5,9 +5,11 @@ from typing import get_args
 
 import pytest
 from mcp_types import _v2025_11_25 as latest
+from mcp_types import _v2026_07_28 as modern
 from mcp_types import methods as protocol
 
 from gateway.wire import methods
+from gateway.wire.modern import MODERN_REVISIONS
 
 # Both tell what there is: the maps by revision (less what the SDK does not implement, such as
 # tasks), the unions whole for the latest revision with a handshake.
@@ -81,6 +83,41 @@ def test_no_method_is_made_up_and_each_counts_from_its_first_revision(
     assert {name: entry.since for name, entry in table.items()} == {
         name: known[name] for name in table
     }
+
+
+# --- the stateless revisions
+
+
+def of_stateless_revisions(by_revision: Iterable[tuple[str, str]]) -> set[str]:
+    return {name for name, revision in by_revision if revision in MODERN_REVISIONS}
+
+
+# The tasks are those of the official extension, which the SDK does not implement.
+_EXTENSION = {"tasks/get", "tasks/update", "tasks/cancel"}
+
+
+def test_every_stateless_request_is_classified_like_its_namesake() -> None:
+    known = of_stateless_revisions(protocol.CLIENT_REQUESTS)
+    assert set(methods.STATELESS_REQUESTS) == known | _EXTENSION
+    for name, method in methods.STATELESS_REQUESTS.items():
+        namesake = methods.CLIENT_REQUESTS.get(name)
+        if namesake is not None:
+            assert (method.kind, method.target) == (namesake.kind, namesake.target)
+
+
+def test_what_is_told_without_a_handshake_is_classified() -> None:
+    assert of_stateless_revisions(protocol.CLIENT_NOTIFICATIONS) <= {"notifications/cancelled"}
+    told = of_stateless_revisions(protocol.SERVER_NOTIFICATIONS)
+    # Taken by whoever listens, and given on to nobody.
+    assert told - set(methods.SERVER_NOTIFICATIONS) == {"notifications/subscriptions/acknowledged"}
+
+
+def test_what_may_be_asked_in_an_answer_is_classified() -> None:
+    asked = {
+        get_args(kind.model_fields["method"].annotation)[0]
+        for kind in get_args(get_args(modern.InputRequests)[1])
+    }
+    assert asked == set(methods.SERVER_REQUESTS) - {"ping"}
 
 
 def test_the_revisions_are_those_of_the_protocol_that_begin_with_a_handshake() -> None:
