@@ -22,7 +22,7 @@ from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, RequestId, Response
 from gateway.wire.methods import ActionKind
 from gateway.wire.modern import Refusal, check_param_headers
-from gateway.wire.params import Params, encode
+from gateway.wire.params import Params, encode, with_progress_token
 
 AUDIT_UNAVAILABLE = "the gateway's audit log cannot be written, so nothing is forwarded"
 
@@ -244,8 +244,7 @@ class Calls:
             timer = loop.call_later(timeout_s, self._timed_out, exchange, timeout_s)
             answered = partial(_and_cancel, timer, answered)
         if call.progress_token is not None:
-            meta = params["_meta"]
-            params = {**params, "_meta": {**meta, "progressToken": identifier}}  # type: ignore[dict-item]
+            params = with_progress_token(params, identifier)
         link = self._link_to(connection.name)
         envelope = call.envelope
         if link is not None:

@@ -18,8 +18,9 @@ from gateway.relay.calls import Calls
 from gateway.relay.connection import Failure
 from gateway.relay.gateway import Gateway, new_session_id
 from gateway.relay.hearing import Hearing
-from gateway.relay.link import Data, Greeting, UpstreamLink
+from gateway.relay.link import Data, UpstreamLink
 from gateway.relay.listings import NO_TOOLS, Lister, Listing
+from gateway.relay.negotiation import Greeting
 from gateway.relay.opening import offered_kinds
 from gateway.relay.recording import Party
 from gateway.relay.routes import ResourceRoutes

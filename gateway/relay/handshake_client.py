@@ -9,9 +9,9 @@ from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action
 from gateway.relay.connection import Failure
 from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
-from gateway.relay.link import Greeting
 from gateway.relay.listening import Wanted
 from gateway.relay.listings import Listing
+from gateway.relay.negotiation import Greeting
 from gateway.relay.opening import (
     aggregate_result,
     bare_result,

@@ -6,25 +6,21 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import __version__
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
-from gateway.policy.snapshot import UpstreamPermissions
 from gateway.relay.connection import Connection, Failure
 from gateway.relay.listening import Ear, Wanted
-from gateway.relay.opening import NAME, upstream_envelope
+from gateway.relay.negotiation import Greeting, Negotiation, error_text
+from gateway.relay.opening import upstream_envelope
 from gateway.relay.pages import LIST_MEMBERS, Pages
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 from gateway.wire import frames
-from gateway.wire.envelope import MalformedFrame, Notification, Request, Response
-from gateway.wire.methods import HANDSHAKE_REVISIONS, LATEST_HANDSHAKE
+from gateway.wire.envelope import Notification, Request, Response
 from gateway.wire.modern import (
-    LATEST_MODERN,
-    MODERN_REVISIONS,
     RequestEnvelope,
     without_envelope,
     without_round,
 )
-from gateway.wire.params import Params, decode_object
+from gateway.wire.params import Params
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
@@ -32,48 +28,6 @@ _STARTS_IN_A_ROW = 5
 _GIVE_UP_START_S = 300.0
 _DROPPED_RECORDED = 200
 """Frames of one connection that are recorded singly when they are dropped."""
-_PROBE_S = 5.0
-"""How long an upstream may take to answer whether it speaks a stateless revision."""
-
-_decode_object = msgspec.json.Decoder(dict[str, object]).decode
-
-
-class Greeting(msgspec.Struct, frozen=True):
-    """How the gateway makes its client known to an upstream.
-
-    `initialize` are the params of that request for the handshake revisions, `envelope` is what
-    requests of the stateless ones carry. `modern_first` is the era to try first: the client's own,
-    so that nothing need be bridged where the upstream speaks both. `permissions` are what the agent
-    may do here.
-    """
-
-    initialize: Params
-    envelope: RequestEnvelope
-    permissions: UpstreamPermissions
-    modern_first: bool = False
-
-    @property
-    def key(self) -> bytes:
-        """What an upstream's answer may depend on, encoded; not the client's version number."""
-        client = self.envelope.client or {}
-        key = (
-            self.modern_first,
-            self.initialize.get("protocolVersion"),
-            self.envelope.capabilities,
-            client.get("name"),
-        )
-        return msgspec.json.encode(key, order="deterministic")
-
-
-def own_greeting() -> Greeting:
-    """The gateway's own, where it asks for nobody in particular: without any capability."""
-    client: dict[str, object] = {"name": NAME, "version": __version__}
-    initialize: Params = {
-        "protocolVersion": LATEST_HANDSHAKE,
-        "capabilities": {},
-        "clientInfo": client,
-    }
-    return Greeting(initialize, RequestEnvelope(LATEST_MODERN, {}, client), UpstreamPermissions())
 
 
 Ready = Callable[[Failure | None], None]
@@ -145,8 +99,7 @@ class UpstreamLink:
         self._ear = Ear()
         self._dropped = 0
         self._failed_starts = 0
-        self._tried: dict[str, str] = {}
-        self._probe: asyncio.TimerHandle | None = None
+        self._negotiation: Negotiation | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -321,7 +274,6 @@ class UpstreamLink:
         self._cancel_timer()
         self._state = "starting"
         self.connection = Connection(self.name, self, self.greeting.envelope)
-        self._tried.clear()
         self._spawn(self._open(self.connection), "open")
 
     def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
@@ -342,82 +294,18 @@ class UpstreamLink:
         connection.transport = transport
         self._timer = self._loop.call_later(_GIVE_UP_START_S, self._give_up_start)
         self._owner.upstream_event(self, "upstream.started", {"attempt": self._failed_starts + 1})
-        if self.greeting.modern_first:
-            self._discover()
-        else:
-            self._initialize()
+        self._negotiation = Negotiation(connection, self.greeting, self._adopt, self._failed)
+        self._negotiation.begin()
 
     def _give_up_start(self) -> None:
         self._lose(f"gave no answer to initialize within {_GIVE_UP_START_S:.0f} s", "")
 
-    def _discover(self) -> None:
-        """Ask for the stateless revisions; a server that knows none need not even answer."""
-        identifier = self.connection.request("server/discover", {}, self._discovered)
-        self._probe = self._loop.call_later(_PROBE_S, self._give_up_probe, identifier)
-
-    def _give_up_probe(self, identifier: int) -> None:
-        self.connection.abandon(identifier, {"reason": "no answer"})
-        self._next_era("server/discover", f"gave no answer to server/discover in {_PROBE_S:g} s")
-
-    def _discovered(self, response: Response | Failure) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-        if self._state != "starting":
-            return
-        if isinstance(response, Failure) or response.result is None:
-            self._next_era("server/discover", _refusal("server/discover", response))
-            return
-        try:
-            result = decode_object(bytes(response.result), "members of its answer")
-        except MalformedFrame as malformed:
-            self._next_era("server/discover", f"answered something unusable: {malformed.reason}")
-            return
-        versions = result.get("supportedVersions")
-        shared = [
-            each for each in MODERN_REVISIONS if isinstance(versions, list) and each in versions
-        ]
-        if not shared:
-            self._next_era("server/discover", f"supports the protocol revisions {versions!r}")
-        else:
-            self._adopt(shared[-1], result)
-
-    def _initialize(self) -> None:
-        self.connection.request("initialize", self.greeting.initialize, self._initialized)
-
-    def _initialized(self, response: Response | Failure) -> None:
-        if self._state != "starting":
-            return
-        if isinstance(response, Failure) or response.result is None:
-            self._next_era("initialize", _refusal("initialize", response))
-            return
-        try:
-            result = decode_object(bytes(response.result), "members of its handshake")
-        except MalformedFrame as malformed:
-            self._lose(f"answered initialize with something unusable: {malformed.reason}", "")
-            return
-        revision = result.get("protocolVersion")
-        if not isinstance(revision, str) or revision not in HANDSHAKE_REVISIONS:
-            self._lose(f"speaks the protocol revision {revision!r}, which is unknown", "")
-            return
-        if self.connection.transport is not None:
-            self.connection.transport.session_started(revision)
-        self.connection.notify("notifications/initialized", {})
-        self._adopt(revision, result)
-
-    def _next_era(self, tried: str, reason: str) -> None:
-        """The upstream does not speak one era: try the other, once."""
-        self._tried[tried] = reason
-        if "initialize" not in self._tried:
-            self._initialize()
-        elif "server/discover" not in self._tried:
-            self._discover()
-        else:
-            self._lose(self._tried["initialize"], "")
+    def _failed(self, reason: str) -> None:
+        self._lose(reason, "")
 
     def _adopt(self, revision: str, answer: dict[str, object]) -> None:
         self._cancel_timer()
         self.answer = answer
-        self.connection.revision = revision
         self._failed_starts = 0
         self._state = "ready"
         self._owner.upstream_event(self, "upstream.ready", {"protocol": revision})
@@ -461,10 +349,12 @@ class UpstreamLink:
             self._owner.upstream_event(self, "frames.suppressed", {"count": suppressed})
 
     def _cancel_timer(self) -> None:
-        for timer in (self._timer, self._probe):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._probe = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._negotiation is not None:
+            self._negotiation.end()
+            self._negotiation = None
 
     def _fail_all(self) -> None:
         self.connection.end(self._loss)
@@ -487,18 +377,3 @@ class UpstreamLink:
         failure = outcome if isinstance(outcome, Failure) else None
         for then in waiting:
             then(failure)
-
-
-def _refusal(method: str, response: Response | Failure) -> str:
-    if isinstance(response, Failure):
-        return f"could not be asked to {method}: {response.reason}"
-    return f"answered {method} with the error {error_text(response)}"
-
-
-def error_text(response: Response) -> str:
-    """An upstream's error in words."""
-    try:
-        error = _decode_object(response.error or b"{}")
-    except (msgspec.DecodeError, RecursionError):
-        return "an unreadable error"
-    return f"{error.get('code')}: {error.get('message')}"

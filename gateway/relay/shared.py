@@ -9,8 +9,9 @@ import asyncio
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway
 from gateway.relay.hearing import Hearing
-from gateway.relay.link import Data, UpstreamLink, own_greeting
+from gateway.relay.link import Data, UpstreamLink
 from gateway.relay.listening import NEWS_OF_LISTS, Wanted
+from gateway.relay.negotiation import own_greeting
 from gateway.transports.upstream import UpstreamTransport
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, Notification, Request

@@ -9,9 +9,10 @@ from gateway.policy.values import Action, Decision
 from gateway.relay.connection import Failure
 from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
 from gateway.relay.eras import discovered, with_modern
-from gateway.relay.link import Greeting, UpstreamLink
+from gateway.relay.link import UpstreamLink
 from gateway.relay.listening import Wanted, read_filter
 from gateway.relay.listings import Listing
+from gateway.relay.negotiation import Greeting
 from gateway.relay.opening import NAME, aggregate_result, upstream_envelope, usable
 from gateway.relay.pages import LIST_MEMBERS
 from gateway.relay.recording import client_info

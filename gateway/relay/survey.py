@@ -9,7 +9,8 @@ import msgspec
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
 from gateway.config.settings import Settings
 from gateway.relay.connection import Failure
-from gateway.relay.link import Data, UpstreamLink, own_greeting
+from gateway.relay.link import Data, UpstreamLink
+from gateway.relay.negotiation import own_greeting
 from gateway.relay.wiring import open_transport
 from gateway.wire import frames
 from gateway.wire.envelope import Notification, Request

@@ -40,6 +40,13 @@ def decode_params(encoded: bytes | None) -> Params:
     return params
 
 
+def with_progress_token(params: Params, token: int) -> Params:
+    """The params with another progress token than their own."""
+    meta = params.get("_meta")
+    kept = meta if isinstance(meta, dict) else {}
+    return {**params, "_meta": {**kept, "progressToken": token}}
+
+
 def decode_object(encoded: bytes, what: str) -> Params:
     """Decode an object; raises MalformedFrame, which calls it `what`, where parsers may differ.
 
