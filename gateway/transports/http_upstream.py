@@ -334,6 +334,7 @@ class _Post:
             self._stream_ended("the server's response ended without an answer")
             return
         body = bytes(self._body).strip()
+        self._body = b""  # this object is in a cycle with its exchange: do not keep a large answer
         if self._request is None:
             if not 200 <= self._status < 300:
                 events.request_failed(None, self._words())
