@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.audit.files import journal_directory, make_private_directory
+from gateway.audit.files import journal_directory
 from gateway.audit.records import (
     NO_RECORD,
     Event,
@@ -26,6 +26,7 @@ from gateway.audit.records import (
     stamped,
     timestamp,
 )
+from gateway.state import make_private_directory
 
 if TYPE_CHECKING:
     from gateway.audit.commit import GroupCommit, Waiting

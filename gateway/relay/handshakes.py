@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.audit.files import make_private_directory
 from gateway.audit.keys import Digester
+from gateway.state import make_private_directory
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 

@@ -1,0 +1,1 @@
+"""The PreToolUse hook of a client: decides its native tools and registers its MCP calls."""

@@ -1,0 +1,1 @@
+"""Puts the gateway into the configuration of clients, and takes it out again."""
