@@ -91,7 +91,7 @@ def test_a_journal_directory_that_others_can_reach_is_refused(tmp_path: Path) ->
 
 def test_a_file_in_the_way_of_the_directory_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "audit").touch()
-    with pytest.raises(UserError, match="audit directory"):
+    with pytest.raises(UserError, match="cannot make the directory"):
         Journal.open(tmp_path / "audit", durability="process")
 
 
