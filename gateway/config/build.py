@@ -22,7 +22,7 @@ from gateway.config.settings import AuditSettings, HttpSettings, LimitSettings, 
 from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
 from gateway.policy.compile import owners_of
-from gateway.policy.snapshot import Grants, OperatorEntry
+from gateway.policy.snapshot import Grants, OperatorEntry, Standing
 
 PartT = TypeVar("PartT", bound=model.Part)
 
@@ -46,7 +46,7 @@ class Builder:
                 line=self.document.line(),
             )
         self.value: Mapping[str, object] = value
-        self.names = self._names()
+        self.top = self._top_level()
         self.sources = self._sources()
 
     def build(
@@ -78,8 +78,12 @@ class Builder:
             upstreams=self.entries.upstreams,
             agents=self._agents(known),
             default_agent=self._default_agent(known),
+            main_thread=self._standing("main_thread", self.top.main_thread, known),
+            builtin_agents=self._standing("builtin_agents", self.top.builtin_agents, known),
+            mode=self.top.mode,
+            native_tools=self.top.native_tools,
             audit=self._audit(),
-            http=msgspec.convert(self._section("http", model.Http).model_dump(), HttpSettings),
+            http=self._http(),
             limits=msgspec.convert(
                 self._section("limits", model.Limits).model_dump(), LimitSettings
             ),
@@ -88,26 +92,26 @@ class Builder:
             raise ConfigurationError(self.problems)
         return settings, tuple(self.entries.findings)
 
-    def _names(self) -> model.Names:
-        """The keys that name things; unknown top-level keys are found here."""
+    def _top_level(self) -> model.TopLevel:
+        """The keys outside of sections; unknown top-level keys are found here."""
         names: dict[str, object] = {}
         for key, value in self.value.items():
-            if key in model.Names.model_fields:
-                single = isinstance(value, str) and key != "default_agent"
+            if key in model.TopLevel.model_fields:
+                single = isinstance(value, str) and key in model.LISTS
                 names[key] = [value] if single else value
             elif key not in model.TOP_LEVEL_KEYS:
                 self.problem((key,), f"{key} {model.unknown_key(key, model.TOP_LEVEL_KEYS)}")
         for key, value in list(names.items()):
-            right = model.check(model.Names, {key: value}, self.document, (), self.problems)
+            right = model.check(model.TopLevel, {key: value}, self.document, (), self.problems)
             if right is None:
                 del names[key]
-        return model.Names.model_validate(names)
+        return model.TopLevel.model_validate(names)
 
     def _sources(self) -> Sources:
         if self.place.config is None:
             client_config = self.place.client_config()
             return Sources(() if client_config is None else (SourceName(client_config, 0),))
-        include, agents = self.names.include, self.names.agents_from
+        include, agents = self.top.include, self.top.agents_from
         return Sources(
             self._located("include", include),
             None if agents is None else self._located("agents_from", agents),
@@ -175,13 +179,34 @@ class Builder:
         return msgspec.convert(grants.model_dump(), Grants)
 
     def _default_agent(self, known: Sequence[str] | None) -> str | None:
-        name = self.names.default_agent
+        name = self.top.default_agent
         if name is not None and known is not None and name not in known:
             self.problem(
                 ("default_agent",),
                 f"default_agent names an agent that no file defines{_near(name, known)}",
             )
         return name
+
+    def _standing(
+        self, key: str, value: str | list[str] | None, known: Sequence[str] | None
+    ) -> Standing | None:
+        """What holds for callers without an agent file."""
+        if value is None:
+            return None
+        path, line = self.document.path, self.document.line(key)
+        if isinstance(value, list):
+            return Standing(path, line, max_tools=self._ceiling((key,), value))
+        if value == "observe":
+            return Standing(path, line, observe=True)
+        if known is not None and value not in known:
+            sentence = f"{key} names an agent that no file defines"
+            self.problem((key,), sentence + _near(value, known))
+        return Standing(path, line, agent=value)
+
+    def _http(self) -> HttpSettings:
+        http = self._section("http", model.Http)
+        tokens = None if http.tokens is None else self._absolute(http.tokens)
+        return msgspec.convert(http.model_dump() | {"tokens": tokens}, HttpSettings)
 
     def _audit(self) -> AuditSettings:
         audit = self._section("audit", model.Audit)
@@ -198,13 +223,16 @@ class Builder:
                 )
         directory = audit.directory
         if directory is not None:
-            directory = str(self.place.root / os.path.expanduser(directory))  # noqa: PTH111 - never fails
+            directory = self._absolute(directory)
         return msgspec.convert(audit.model_dump() | {"directory": directory}, AuditSettings)
 
     def _section(self, key: str, part: type[PartT]) -> PartT:
         """A top-level section; its defaults where it is missing or wrong."""
         value = self.value.get(key, {})
         return model.check(part, value, self.document, (key,), self.problems) or part()
+
+    def _absolute(self, path: str) -> str:
+        return str(self.place.root / os.path.expanduser(path))  # noqa: PTH111 - never fails
 
     def problem(self, where: tuple[model.Key, ...], sentence: str) -> None:
         """Note a mistake in the configuration's own file."""

@@ -23,7 +23,7 @@ from gateway.config.files import (
 from gateway.config.problems import ConfigurationError
 from gateway.config.settings import Settings
 from gateway.errors import UserError
-from gateway.policy.compile import compile_snapshot, resolution_findings
+from gateway.policy.compile import Rules, compile_snapshot, resolution_findings
 from gateway.policy.snapshot import Snapshot, UpstreamTraits
 
 
@@ -74,13 +74,14 @@ def _load(place: Place, environ: Mapping[str, str]) -> Loaded:
             compiled.keep(place, result, environ)
     settings = result.settings
     snapshot = compile_snapshot(
-        result.definitions,
-        settings.agents,
+        Rules(result.definitions, settings.agents, settings.main_thread, settings.builtin_agents),
         {
             name: UpstreamTraits(passthrough_unknown=entry.passthrough_unknown)
             for name, entry in settings.upstreams.items()
         },
         settings.digest,
+        observe=settings.mode == "observe",
+        native_tools=settings.native_tools,
     )
     return Loaded(
         settings=settings,

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from gateway.config.settings import MIB, ArgumentLevel, Durability
+from gateway.config.settings import MIB, ArgumentLevel, Durability, Mode
 from gateway.documents import Document
 from gateway.errors import UserError
+from gateway.policy.snapshot import Govern
 
 Key = str | int
 
@@ -102,6 +103,8 @@ class Http(Part):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8750
     allowed_hosts: list[Host] = []
     allowed_origins: list[Origin] = []
+    anonymous: Literal["loopback"] | None = None
+    tokens: FilledText | None = None
 
 
 class Limits(Part):
@@ -109,16 +112,27 @@ class Limits(Part):
     max_tools: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
 
 
-class Names(Part):
-    """The top-level keys that are names; a single one may stand without its list."""
+class TopLevel(Part):
+    """The top-level keys that are no sections; in a list, a single text may stand by itself.
+
+    `main_thread` and `builtin_agents` are the name of an agent, `observe`, or a ceiling.
+    """
 
     agents_from: list[FilledText] | None = None
     include: list[FilledText] = []
     default_agent: FilledText | None = None
+    main_thread: FilledText | list[FilledText] | None = None
+    builtin_agents: FilledText | list[FilledText] | None = None
+    mode: Mode = "enforce"
+    native_tools: Govern = "off"
+
+
+LISTS = ("agents_from", "include")
+"""The top-level keys whose single text is a list of one."""
 
 
 SECTIONS: Mapping[str, type[Part]] = {"audit": Audit, "http": Http, "limits": Limits}
-TOP_LEVEL_KEYS = (*Names.model_fields, "upstreams", "agents", *SECTIONS)
+TOP_LEVEL_KEYS = (*TopLevel.model_fields, "upstreams", "agents", *SECTIONS)
 
 PartT = TypeVar("PartT", bound=Part)
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 import msgspec
 
-from gateway.policy.snapshot import OperatorEntry
+from gateway.policy.snapshot import Govern, OperatorEntry, Standing
 
 ArgumentLevel = Literal["none", "shape", "full"]
 Durability = Literal["process", "power"]
+Mode = Literal["observe", "enforce"]
 
 MIB = 1024 * 1024
 
@@ -76,12 +77,18 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where `gateway serve` listens, and which Host and Origin headers it takes besides its own."""
+    """Where `gateway serve` listens, and which Host and Origin headers it takes besides its own.
+
+    `anonymous` "loopback": callers on this host need no token. `tokens` is the file or directory
+    that holds the tokens, None the user's own.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8750
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    anonymous: Literal["loopback"] | None = None
+    tokens: str | None = None
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `root` is the absolute directory that relative paths start from; `path` is the configuration's
     own file, "" where there is none. `digest` is the SHA-256 over every file that was read, in hex.
+    `mode` "observe" enforces no decision but the built-in safety refusals; `native_tools` says what
+    the client's hook does about the client's own tools.
     """
 
     root: str
@@ -104,6 +113,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Mapping[str, UpstreamEntry] = {}
     agents: Mapping[str, OperatorEntry] = {}
     default_agent: str | None = None
+    main_thread: Standing | None = None
+    builtin_agents: Standing | None = None
+    mode: Mode = "enforce"
+    native_tools: Govern = "off"
     audit: AuditSettings = AuditSettings()
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()

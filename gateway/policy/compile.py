@@ -6,15 +6,20 @@ upstreams could own is refused, never guessed by splitting it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
 from gateway.agents import AgentDefinition, Dialect, Finding, ToolPattern
 from gateway.catalog.names import normalise, tool_id
 from gateway.policy.snapshot import (
     AgentPermissions,
+    Govern,
     Grant,
     Grants,
+    NativeSelection,
     OperatorEntry,
     Selection,
     Snapshot,
+    Standing,
     UpstreamPermissions,
     UpstreamTraits,
 )
@@ -22,21 +27,44 @@ from gateway.policy.snapshot import (
 _NO_ENTRY = OperatorEntry(max_tools=None, grants=Grants(), path="", line=0)
 
 
+MAIN_THREAD = "@main-thread"
+BUILT_IN = "@built-in"
+"""The agents of callers without an agent file; no file can define an agent with an @."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a snapshot is compiled from besides the upstreams."""
+
+    definitions: Sequence[AgentDefinition] = ()
+    operators: Mapping[str, OperatorEntry] = {}
+    main_thread: Standing | None = None
+    builtin_agents: Standing | None = None
+
+
 def compile_snapshot(
-    definitions: Sequence[AgentDefinition],
-    operators: Mapping[str, OperatorEntry],
+    rules: Rules,
     upstreams: Mapping[str, UpstreamTraits],
     digest: str,
+    *,
+    accepted: Rules | None = None,
+    observe: bool = False,
+    native_tools: Govern = "off",
 ) -> Snapshot:
-    """Build the tables for every named agent over every configured upstream."""
-    agents = {
-        definition.name: _compile_agent(
-            definition, operators.get(definition.name, _NO_ENTRY), tuple(upstreams)
-        )
-        for definition in definitions
-        if definition.name
-    }
-    return Snapshot(agents, dict(upstreams), digest)
+    """Build the tables for every named agent over every configured upstream.
+
+    `accepted` are the rules that a person last accepted, None where these are they.
+    """
+    names = tuple(upstreams)
+    return Snapshot(
+        _compile_agents(rules, names),
+        dict(upstreams),
+        digest,
+        accepted=None if accepted is None else _compile_agents(accepted, names),
+        main_thread=_standing_for(rules.main_thread, MAIN_THREAD),
+        builtin_agents=_standing_for(rules.builtin_agents, BUILT_IN),
+        observe=observe,
+        native_tools=native_tools,
+    )
 
 
 def resolution_findings(
@@ -156,6 +184,51 @@ def _unresolved_refusals(
             )
 
 
+def _compile_agents(rules: Rules, upstreams: tuple[str, ...]) -> dict[str, AgentPermissions]:
+    agents = {
+        definition.name: _compile_agent(
+            definition, rules.operators.get(definition.name, _NO_ENTRY), upstreams
+        )
+        for definition in rules.definitions
+        if definition.name
+    }
+    for name, standing in ((MAIN_THREAD, rules.main_thread), (BUILT_IN, rules.builtin_agents)):
+        if standing is not None and standing.agent is None:
+            agents[name] = _compile_standing(name, standing, upstreams)
+    return agents
+
+
+def _standing_for(standing: Standing | None, name: str) -> str | None:
+    return None if standing is None else standing.agent or name
+
+
+def _compile_standing(
+    name: str, standing: Standing, upstreams: tuple[str, ...]
+) -> AgentPermissions:
+    """An agent without a file: it inherits everything, within the ceiling that the operator set."""
+    key = "main_thread" if name == MAIN_THREAD else "builtin_agents"
+    definition = AgentDefinition(
+        name=name,
+        path=standing.path,
+        dialect="claude",
+        status="ok",
+        inherits=True,
+        tools=(),
+        disallowed=(),
+        findings=(),
+        tools_line=standing.line,
+        digest="",
+    )
+    if standing.observe:
+        text = f"it has no list of its own; {key} says that it is observed only"
+        refusal = Grant(text, standing.path, standing.line)
+        return AgentPermissions(
+            name, standing.path, standing.line, {}, (), refusal=refusal, observed=True
+        )
+    operator = OperatorEntry(standing.max_tools or (), Grants(), standing.path, standing.line)
+    return _compile_agent(definition, operator, upstreams)
+
+
 def _compile_agent(
     definition: AgentDefinition, operator: OperatorEntry, upstreams: tuple[str, ...]
 ) -> AgentPermissions:
@@ -191,7 +264,42 @@ def _compile_agent(
         declared_ids=_declared_ids(permissions),
         refusal=refusal,
         ceiling=Grant("max_tools", operator.path, operator.line) if ceiling is not None else None,
+        natives=_natives(definition, definition.tools, upstreams),
+        natives_disallowed=_natives(definition, definition.disallowed, upstreams, inherits=False),
     )
+
+
+def _natives(
+    definition: AgentDefinition,
+    patterns: Iterable[ToolPattern],
+    upstreams: tuple[str, ...],
+    *,
+    inherits: bool | None = None,
+) -> NativeSelection:
+    """The entries about tools that no upstream here has: the client's own, and other servers'.
+
+    Only the client of the Claude dialect has a hook that asks about them. An entry such as
+    `Bash(git:*)` selects all of Bash, as it does there.
+    """
+    if definition.dialect != "claude":
+        return NativeSelection()
+    tools: dict[str, Grant] = {}
+    servers: dict[str, Grant] = {}
+    for pattern in patterns:
+        grant = Grant(pattern.text, definition.path, pattern.line)
+        if pattern.form == "native":
+            tools.setdefault(pattern.text.partition("(")[0], grant)
+        elif pattern.form == "every_server":
+            servers.setdefault("mcp__", grant)
+        elif not owners_of(pattern, upstreams):
+            if pattern.form == "tool":
+                tools.setdefault(pattern.tool_id, grant)
+            elif pattern.form == "server":
+                servers.setdefault(tool_id(pattern.server, ""), grant)
+    whole = None
+    if definition.inherits if inherits is None else inherits:
+        whole = Grant("every tool (inherited)", definition.path, definition.tools_line)
+    return NativeSelection(tools, servers, whole)
 
 
 def _declared_ids(upstreams: Mapping[str, UpstreamPermissions]) -> tuple[str, ...]:
@@ -205,6 +313,9 @@ def _declared_ids(upstreams: Mapping[str, UpstreamPermissions]) -> tuple[str, ..
 
 
 def _refusal(definition: AgentDefinition, operator: OperatorEntry) -> Grant | None:
+    if definition.name.startswith("@") and definition.digest:
+        text = "an agent's name cannot begin with @; rename it"
+        return Grant(text, definition.path, definition.tools_line)
     if definition.status == "denied":
         for finding in definition.findings:
             if finding.severity == "error":

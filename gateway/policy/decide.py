@@ -1,20 +1,30 @@
 """The one decision function: called for listing, calling, every transport and `explain`."""
 
-import difflib
+import msgspec
 
 from gateway.catalog.listing import ToolEntry
 from gateway.catalog.names import normalise, tool_id, unfit
-from gateway.policy.snapshot import AgentPermissions, Grant, Snapshot, UpstreamPermissions
+from gateway.policy.snapshot import (
+    AgentPermissions,
+    Grant,
+    Snapshot,
+    UpstreamPermissions,
+    UpstreamTraits,
+)
+from gateway.policy.suggest import resembling
 from gateway.policy.values import Action, Context, Decision
 from gateway.wire.methods import ActionKind
 
 _NOWHERE = UpstreamPermissions()
-# How alike two names must be to be mentioned: a bare name within the upstream that was asked, and
-# a whole tool id elsewhere, which has much in common with every other one.
-_ALIKE_HERE = 0.75
-_ALIKE_ELSEWHERE = 0.85
-_COMPARED_NAMES = 500
-_COMPARED_CHARS = 128
+_PLAIN = UpstreamTraits()
+_NOBODY = (
+    "no agent is named for this connection; start the gateway with --agent NAME or set "
+    "default_agent in gateway.yaml"
+)
+_NOT_ACCEPTED = (
+    "a person must accept this with `gateway trust` first: the files have granted it since they "
+    "were last accepted"
+)
 
 
 def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Context) -> Decision:
@@ -22,19 +32,42 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
 
     The result is provisional where the catalog would have the last word and is not known yet.
     """
+    tool = action.kind == "tool"
     wanted, entry = "", None
-    if action.kind == "tool":
+    if tool:
         entry = context.catalog.tools.get(action.name) if context.catalog is not None else None
         wanted = entry.tool_id if entry is not None else tool_id(action.upstream, action.name)
+    elif action.kind == "native":
+        wanted = action.name
+        if context.protected:
+            return Decision("deny", "protected file", _protected(context.protected), tool_id=wanted)
+    if action.upstream:
+        traits = snapshot.upstreams.get(action.upstream, _PLAIN)
+        if traits.held:
+            return Decision("deny", "trust", traits.held, tool_id=wanted)
+    permissions = snapshot.agents.get(agent) if agent is not None else None
+    verdict = _by_lists(agent, permissions, action, snapshot, context, wanted, entry)
+    if verdict.effect == "allow" and snapshot.accepted is not None and agent is not None:
+        verdict = _as_accepted(verdict, agent, action, snapshot, context, wanted, entry)
+    if verdict.effect != "allow":
+        if not _observed(permissions, action, snapshot):
+            return verdict
+        verdict = msgspec.structs.replace(verdict, enforced=False)
+    return _by_catalog(verdict, action, context, entry) if tool else verdict
+
+
+def _by_lists(
+    agent: str | None,
+    permissions: AgentPermissions | None,
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+    wanted: str,
+    entry: ToolEntry | None,
+) -> Decision:
+    """What the agent's files and the operator's say, whatever the upstreams offer."""
     if agent is None:
-        return Decision(
-            "deny",
-            "identity",
-            "no agent is named for this connection; start the gateway with --agent NAME or set "
-            "default_agent in gateway.yaml",
-            tool_id=wanted,
-        )
-    permissions = snapshot.agents.get(agent)
+        return Decision("deny", "identity", context.nobody or _NOBODY, tool_id=wanted)
     if permissions is None:
         return Decision(
             "deny",
@@ -50,17 +83,48 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
             permissions.refusal,
             tool=wanted,
         )
+    if action.kind == "native":
+        return _decide_native(permissions, action.name)
     here = permissions.upstreams.get(action.upstream, _NOWHERE)
     if action.kind == "tool":
-        return _decide_tool(permissions, here, action, context, wanted, entry)
+        return _decide_tool(permissions, here, action, wanted, entry)
     return _decide_other(permissions, here, action, snapshot, context)
+
+
+def _as_accepted(
+    verdict: Decision,
+    agent: str,
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+    wanted: str,
+    entry: ToolEntry | None,
+) -> Decision:
+    """`verdict` where the agent as a person last accepted it is allowed the same."""
+    accepted = (snapshot.accepted or {}).get(agent)
+    if accepted is not None:
+        earlier = _by_lists(agent, accepted, action, snapshot, context, wanted, entry)
+        if earlier.effect == "allow":
+            return verdict
+    reason = f"{verdict.reason}, but {_NOT_ACCEPTED}"
+    return Decision(
+        "deny", "trust", reason, verdict.file, verdict.line, wanted, hidden=verdict.hidden
+    )
+
+
+def _observed(permissions: AgentPermissions | None, action: Action, snapshot: Snapshot) -> bool:
+    """Whether a refusal by lists is only recorded. What is no known method is never let through."""
+    if action.kind in ("unknown", "task"):
+        return False
+    if action.kind == "native" and snapshot.native_tools != "enforce":
+        return True
+    return snapshot.observe or (permissions is not None and permissions.observed)
 
 
 def _decide_tool(
     agent: AgentPermissions,
     here: UpstreamPermissions,
     action: Action,
-    context: Context,
     wanted: str,
     entry: ToolEntry | None,
 ) -> Decision:
@@ -90,35 +154,51 @@ def _decide_tool(
         )
         return _at("deny", "ceiling", reason, agent.ceiling or declared, tool=wanted)
     reason = f"{wanted} is declared by the agent {agent.name!r} as {declared.text!r}"
+    return Decision("allow", "declared tools", reason, declared.file, declared.line, wanted)
+
+
+def _by_catalog(
+    verdict: Decision, action: Action, context: Context, entry: ToolEntry | None
+) -> Decision:
+    """A tool that may go on as far as the lists are concerned: what the upstream has to say."""
     if context.catalog is None:
-        return Decision(
-            "allow",
-            "declared tools",
-            reason,
-            declared.file,
-            declared.line,
-            wanted,
-            provisional=True,
-        )
+        return msgspec.structs.replace(verdict, provisional=True)
+    wanted, file, line = verdict.tool_id, verdict.file, verdict.line
     withheld = context.catalog.withheld.get(action.name)
+    if withheld is None and entry is None:
+        withheld = unfit(action.name)
     if withheld is not None:
-        return _at("deny", "withheld", f"{wanted} is withheld: {withheld}", declared, tool=wanted)
+        reason = f"{wanted} is withheld: {withheld}"
+        return Decision("deny", "withheld", reason, file, line, wanted)
     if entry is None:
-        reason = (
-            f"{wanted} is declared by the agent {agent.name!r}, but the upstream "
-            f"{action.upstream!r} does not offer it now"
-        )
-        return _at("deny", "not offered", reason, declared, tool=wanted)
+        reason = f"{verdict.reason}, but the upstream {action.upstream!r} does not offer it now"
+        return Decision("deny", "not offered", reason, file, line, wanted)
+    # Of a listing's many decisions none is recorded, and most tools are never called.
+    if action.method == "tools/list":
+        return verdict
     return Decision(
-        "allow",
-        "declared tools",
-        reason,
-        declared.file,
-        declared.line,
+        verdict.effect,
+        verdict.rule,
+        verdict.reason,
+        file,
+        line,
         wanted,
-        # Of a listing's many decisions none is recorded, and most tools are never called.
-        entry.digest if action.method != "tools/list" else "",
+        entry.digest,
+        enforced=verdict.enforced,
     )
+
+
+def _decide_native(agent: AgentPermissions, name: str) -> Decision:
+    refused = agent.natives_disallowed.find(name)
+    if refused is not None:
+        reason = f"{name} is disallowed for the agent {agent.name!r} by {refused.text!r}"
+        return _at("deny", "disallowed tools", reason, refused, tool=name)
+    declared = agent.natives.find(name)
+    if declared is None:
+        reason = f"{name} is not declared by the agent {agent.name!r}"
+        return Decision("deny", "not declared", reason, agent.file, agent.line, name)
+    reason = f"{name} is declared by the agent {agent.name!r} as {declared.text!r}"
+    return _at("allow", "declared tools", reason, declared, tool=name)
 
 
 def _decide_other(
@@ -193,27 +273,15 @@ def _grant(
 def _undeclared(agent: AgentPermissions, action: Action, wanted: str) -> str:
     reason = f"{wanted} is not declared by the agent {agent.name!r}"
     # A listing asks about thousands of tools, and nobody reads why one is left out.
-    close = None if action.method == "tools/list" else _resembling(agent, action, wanted)
+    close = None if action.method == "tools/list" else resembling(agent, action, wanted)
     return reason if close is None else f"{reason}; the declared tool {close} resembles it"
 
 
-def _resembling(agent: AgentPermissions, action: Action, wanted: str) -> str | None:
-    """The declared tool that was most likely meant: of the same upstream first, then of others."""
-    elsewhere = list(agent.declared_ids)
-    if action.upstream:
-        prefix = tool_id(action.upstream, "")
-        here = [name[len(prefix) :] for name in elsewhere if name.startswith(prefix)]
-        close = _closest(normalise(action.name), here, _ALIKE_HERE)
-        if close is not None:
-            return prefix + close
-        elsewhere = [name for name in elsewhere if not name.startswith(prefix)]
-    return _closest(wanted, elsewhere, _ALIKE_ELSEWHERE)
-
-
-def _closest(wanted: str, names: list[str], cutoff: float) -> str | None:
-    spellings = {name[:_COMPARED_CHARS].lower(): name for name in names[:_COMPARED_NAMES]}
-    close = difflib.get_close_matches(wanted[:_COMPARED_CHARS].lower(), spellings, 1, cutoff)
-    return spellings[close[0]] if close else None
+def _protected(file: str) -> str:
+    return (
+        f"{file} says what agents may do, so no agent changes it through the client's tools; a "
+        "person edits it, then runs `gateway trust`"
+    )
 
 
 def _at(effect: str, rule: str, reason: str, grant: Grant, *, tool: str = "") -> Decision:

@@ -1,6 +1,7 @@
 """The immutable tables that decisions are looked up in, compiled once per configuration."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -21,6 +22,19 @@ class Grants(msgspec.Struct, frozen=True):
     resources: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What holds for callers of a client that have no agent file.
+
+    Either an `agent` whose list holds for them, or a ceiling, or `observe`: only recorded.
+    """
+
+    path: str
+    line: int
+    agent: str | None = None
+    max_tools: tuple[ToolPattern, ...] | None = None
+    observe: bool = False
 
 
 class OperatorEntry(msgspec.Struct, frozen=True):
@@ -72,11 +86,35 @@ class UpstreamPermissions(msgspec.Struct, frozen=True):
         return declared and not capped
 
 
+class NativeSelection(msgspec.Struct, frozen=True):
+    """Tools of the client itself, and of MCP servers that are not behind the gateway.
+
+    `servers` are prefixes of tool ids. `whole` stands for every tool there is.
+    """
+
+    tools: Mapping[str, Grant] = {}
+    servers: Mapping[str, Grant] = {}
+    whole: Grant | None = None
+
+    def find(self, name: str) -> Grant | None:
+        """The entry that selects a tool, by the client's name for it."""
+        found = self.tools.get(name)
+        if found is None:
+            found = next(
+                (grant for prefix, grant in self.servers.items() if name.startswith(prefix)), None
+            )
+        return found or self.whole
+
+
+NO_NATIVES = NativeSelection()
+
+
 class AgentPermissions(msgspec.Struct, frozen=True):
     """One agent. `refusal` is set where the whole agent is denied, with the reason.
 
     `declared_ids` are the tools that it declares one by one and that nothing takes away again, by
-    upstream. `ceiling` is where the operator set one.
+    upstream. `ceiling` is where the operator set one. `natives` and `natives_disallowed` are about
+    the client's own tools. `observed`: decisions about it are recorded only.
     """
 
     name: str
@@ -86,17 +124,38 @@ class AgentPermissions(msgspec.Struct, frozen=True):
     declared_ids: tuple[str, ...]
     refusal: Grant | None = None
     ceiling: Grant | None = None
+    natives: NativeSelection = NO_NATIVES
+    natives_disallowed: NativeSelection = NO_NATIVES
+    observed: bool = False
 
 
 class UpstreamTraits(msgspec.Struct, frozen=True):
-    """What the operator says of an upstream that bears on decisions."""
+    """What the operator says of an upstream that bears on decisions.
+
+    `held` says why nothing may reach it yet: nobody has accepted its entry.
+    """
 
     passthrough_unknown: bool = False
+    held: str = ""
+
+
+Govern = Literal["off", "observe", "enforce"]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All that decisions are taken on; `digest` covers every file it was compiled from."""
+    """All that decisions are taken on; `digest` covers every file it was compiled from.
+
+    `accepted` has the agents as a person last accepted them, None where nothing has changed since.
+    `main_thread` and `builtin_agents` name the agents that stand for callers without an agent
+    file. `observe`: no decision is enforced but the built-in safety refusals; `native_tools` says
+    the same of the client's own tools.
+    """
 
     agents: Mapping[str, AgentPermissions]
     upstreams: Mapping[str, UpstreamTraits]
     digest: str
+    accepted: Mapping[str, AgentPermissions] | None = None
+    main_thread: str | None = None
+    builtin_agents: str | None = None
+    observe: bool = False
+    native_tools: Govern = "off"

@@ -14,7 +14,8 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     """One thing somebody asks for.
 
     `upstream` is the upstream's configured name, "" where none can be told. `name` is the raw tool
-    name, resource URI, prompt name or task id. `method` is the protocol's method.
+    name, resource URI, prompt name or task id; of a native tool it is the host's name for it.
+    `method` is the protocol's method, or the host's event.
     """
 
     kind: ActionKind
@@ -26,12 +27,14 @@ class Action(msgspec.Struct, frozen=True, gc=False):
 class Context(msgspec.Struct, frozen=True):
     """What a decision may see besides the snapshot.
 
-    `catalog` is the upstream's complete listing, None while it has not been read. `owns_task` says
-    whether the task that the action names was started by this agent on this session.
+    `catalog` is the upstream's complete listing, None while it has not been read. `owns_task`
+    says whether the task that the action names was started by this agent on this session.
     """
 
     catalog: UpstreamCatalog | None = None
     owns_task: bool = False
+    protected: str = ""
+    nobody: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -52,8 +55,15 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """Digest of the tool's definition that was judged."""
     hidden: bool = False
     provisional: bool = False
+    enforced: bool = True
+    """False where the decision is only observed: recorded as it would have been, not acted on."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the action must not happen."""
+        return self.enforced and self.effect != "allow"
 
     @property
     def allows(self) -> bool:
         """Whether the action may go upstream now."""
-        return self.effect == "allow" and not self.provisional
+        return not self.provisional and not self.refuses

@@ -26,6 +26,7 @@ ActionKind = Literal[
     "sampling",
     "elicitation",
     "roots",
+    "native",
     "unknown",
 ]
 

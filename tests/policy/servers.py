@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.agents import AgentDefinition, ToolPattern, read_definition
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
-from gateway.policy.compile import compile_snapshot
+from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.decide import decide
 from gateway.policy.snapshot import Grants, OperatorEntry, Snapshot, UpstreamTraits
 from gateway.policy.values import Action, Context, Decision
@@ -69,7 +69,7 @@ def compiled(
     passthrough: Iterable[str] = (),
 ) -> Snapshot:
     traits = {name: UpstreamTraits(name in set(passthrough)) for name in servers}
-    return compile_snapshot([definition], operators or {}, traits, "digest")
+    return compile_snapshot(Rules([definition], operators or {}), traits, "digest")
 
 
 def catalog(server: str, tools: Iterable[str]) -> UpstreamCatalog:

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.agents import AgentDefinition, read_definition, read_definitions
-from gateway.policy.compile import compile_snapshot, meanings_of, resolution_findings
+from gateway.policy.compile import Rules, compile_snapshot, meanings_of, resolution_findings
 from gateway.policy.snapshot import Grants, UpstreamTraits
 from tests.policy.servers import (
     EVERYTHING,
@@ -314,7 +314,7 @@ class TestSnapshot:
     def test_two_files_of_one_name_deny_the_agent(self) -> None:
         data = file_of("tools: mcp__srv")
         definitions = read_definitions([("one.md", data), ("two.md", data)])
-        snapshot = compile_snapshot(definitions, {}, {"srv": UpstreamTraits()}, "d")
+        snapshot = compile_snapshot(Rules(definitions), {"srv": UpstreamTraits()}, "d")
         assert reach(snapshot) == NONE
         assert "rename one" in call(snapshot, "srv", "echo").reason
 

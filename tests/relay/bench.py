@@ -12,7 +12,7 @@ from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
 from gateway.audit.reader import Problem, read_journals
 from gateway.identity.identity import Identity
-from gateway.policy.compile import compile_snapshot
+from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
 from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
@@ -226,8 +226,7 @@ class Bench:
         agent = f"---\nname: tester\ndescription: d\ntools: {', '.join(declared)}\n---\n"
         entry = OperatorEntry(max_tools=None, grants=grants or Grants(), path="g.yaml", line=9)
         snapshot = compile_snapshot(
-            read_definitions([("tester.md", agent.encode())]),
-            {"tester": entry},
+            Rules(read_definitions([("tester.md", agent.encode())]), {"tester": entry}),
             {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams},
             "d" * 64,
         )
