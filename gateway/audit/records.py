@@ -26,7 +26,7 @@ TEXT_CHARS: Final = 1024
 INTEGER_LIMIT: Final = 2**53 - 1
 
 Transport: TypeAlias = Literal["stdio", "http"]
-Identified: TypeAlias = Literal["process", "token", "hook", "default", "none"]
+Identified: TypeAlias = Literal["process", "token", "hook", "url", "default", "none"]
 Effect: TypeAlias = Literal["allow", "ask", "deny"]
 Status: TypeAlias = Literal[
     "ok",

@@ -11,7 +11,7 @@ from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded, load
 from gateway.config.settings import HttpEntry
 from gateway.errors import UserError
-from gateway.identity.identity import Identity
+from gateway.identity.identity import SHARED, Identity
 from gateway.relay.core import SessionCore
 from gateway.relay.fronts import StdioFront
 from gateway.relay.surface import Aggregate, Mirror, Surface
@@ -28,13 +28,16 @@ _GRACE_S = 2.0
 @click.argument("upstream", required=False)
 @click.option("--all", "everything", is_flag=True, help="Serve all upstreams, names prefixed.")
 @click.option("--agent", metavar="NAME", help="The agent that calls. Default: default_agent.")
+@click.option("--hook", is_flag=True, help="The client's hook (`gateway hook`) says who calls.")
 @click.option(
     "-c",
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
 )
-def command(upstream: str | None, everything: bool, agent: str | None, config: Path | None) -> int:
+def command(
+    upstream: str | None, everything: bool, agent: str | None, hook: bool, config: Path | None
+) -> int:
     """Put the gateway between a client and UPSTREAM, over stdio.
 
     The client starts this command instead of the server's own. With --all one connection serves
@@ -43,7 +46,9 @@ def command(upstream: str | None, everything: bool, agent: str | None, config: P
     if everything == (upstream is not None):
         raise click.UsageError("name one UPSTREAM, or give --all.")
     loaded = load(config, cwd=Path.cwd())
-    identity = require_agent(loaded, agent)
+    if hook and agent is not None:
+        raise click.UsageError("--agent names the one agent that calls, --hook tells many apart.")
+    identity = SHARED if hook else require_agent(loaded, agent)
     surface: Surface
     if upstream is None:
         surface = Aggregate(loaded.settings.upstreams)

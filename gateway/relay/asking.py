@@ -9,9 +9,8 @@ import msgspec
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.records import new_call_id
 from gateway.identity.identity import Identity
-from gateway.policy.decide import decide
-from gateway.policy.snapshot import Snapshot
-from gateway.policy.values import Action, Context
+from gateway.policy.values import Action
+from gateway.relay.authority import Authority
 from gateway.relay.connection import Connection
 from gateway.relay.recording import Party, Recorder
 from gateway.wire import frames
@@ -50,17 +49,15 @@ class Asking:
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        authority: Authority,
         recorder: Recorder,
         party: Party,
-        identity: Identity,
         *,
         name_origin: bool,
     ) -> None:
-        self._snapshot = snapshot
+        self._authority = authority
         self._recorder = recorder
         self._party = party
-        self._identity = identity
         self._name_origin = name_origin
         self._undecided: set[_Asked] = set()
         self._asked: dict[int, _Asked] = {}
@@ -77,17 +74,21 @@ class Asking:
         *,
         upstream_id: object = None,
         passed_on: bool = False,
+        caller: Identity | None = None,
     ) -> None:
         """Decide and record a question, then put it to the client.
 
         `answered` is called with the client's answer, or with the error that the refusal is, or
         that the upstream's end is. It is not called where the upstream withdraws the question.
         `upstream_id` is the upstream's own id for it. `passed_on`: the answer will go to the
-        upstream in the client's own next request.
+        upstream in the client's own next request. `caller` is whose call it belongs to, None for
+        nobody's in particular.
         """
         known = SERVER_REQUESTS.get(method, _UNKNOWN_METHOD)
         action = Action(known.kind, method, connection.name)
-        verdict = decide(self._identity.agent, action, self._snapshot, Context())
+        caller = caller or self._authority.identity
+        snapshot = self._authority.snapshot.digest
+        verdict = self._authority.decide(action, caller=caller)
         asked = _Asked(
             new_call_id(), connection, action, time.monotonic_ns(), answered, upstream_id
         )
@@ -95,11 +96,12 @@ class Asking:
         self._recorder.decision(
             asked.call,
             self._party,
-            self._identity,
+            caller,
             action,
             verdict,
             {},
             partial(self._recorded, asked, params, verdict.allows, put, passed_on),
+            snapshot=snapshot,
         )
 
     def answer(self, response: Response) -> bool:

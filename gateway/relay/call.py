@@ -24,6 +24,7 @@ class Call:
     over HTTP, `schema` is the input schema of the tool that is called. `exchange` is set while the
     upstream has the call, `cancelled` holds the params of the client's cancellation. `relisted`
     says that the catalog was read again for it, `quiet` marks one of the session's own making.
+    `nobody` says why it could not be told whose call it is.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Call:
         "id",
         "identity",
         "key",
+        "nobody",
         "params",
         "quiet",
         "relisted",
@@ -73,11 +75,17 @@ class Call:
         self.cancelled: Params | None = None
         self.relisted = False
         self.schema: object = None
+        self.nobody = ""
 
     @property
     def modern(self) -> bool:
         """Whether the client speaks a stateless revision."""
         return self.envelope is not None
+
+    @property
+    def of_the_connection(self) -> bool:
+        """Whether this is asked by the client itself, not by one of its agents."""
+        return self.action.kind == "logging" or self.action.method.endswith("/list")
 
     @property
     def progress_token(self) -> object:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.policy.decide import decide
+from gateway.identity.identity import Identity
 from gateway.policy.values import Context, Decision
 from gateway.relay.asking import Asking
+from gateway.relay.authority import Authority
 from gateway.relay.call import Call
+from gateway.relay.callers import Callers
 from gateway.relay.connection import Connection, Failure
 from gateway.relay.eras import carried, carried_error, error_code, input_required
 from gateway.relay.exchange import Exchange
@@ -34,18 +36,22 @@ class Calls:
     """The calls of one session that are not answered yet. Is the CallSteps of its rounds.
 
     `offered` are the kinds of actions that the client was told of: a refused one of another kind
-    is answered as a method that does not exist.
+    is answered as a method that does not exist. With `callers`, each call is somebody else's.
     """
 
     def __init__(
         self,
         gateway: Gateway,
+        authority: Authority,
         party: Party,
         link_to: LinkTo,
         asking: Asking,
         offered: Collection[ActionKind],
+        callers: Callers | None,
     ) -> None:
         self._gateway = gateway
+        self._authority = authority
+        self._callers = callers
         self._party = party
         self._link_to = link_to
         self._offered = offered
@@ -64,7 +70,11 @@ class Calls:
     def submit(self, call: Call) -> None:
         """Take a call on its way."""
         self._calls[call.key] = call
-        self._decide(call, None)
+        if self._callers is None or call.quiet or call.of_the_connection:
+            self._decide(call, None)
+        else:
+            snapshot = self._authority.snapshot
+            self._callers.identify(call, snapshot, partial(self._identified, call))
 
     def cancel(self, params: Params) -> bool:
         """The client cancels a call; False where it has none of that id."""
@@ -128,6 +138,8 @@ class Calls:
 
     def close(self) -> None:
         """The client is gone; what it still waited for is recorded as unanswered."""
+        if self._callers is not None:
+            self._callers.close()
         self.rounds.close()
         for call in tuple(self._calls.values()):
             call.cancelled = {"reason": "the client is gone"}
@@ -139,6 +151,10 @@ class Calls:
                 self._gateway.recorder.failed(call.id, call.started_ns, "unanswered")
 
     # The way there
+
+    def _identified(self, call: Call, identity: Identity, nobody: str) -> None:
+        call.identity, call.nobody = identity, nobody
+        self._decide(call, None)
 
     def _decide(self, call: Call, failure: Failure | None) -> None:
         """Decide on what is known; wait for the catalog where that has the last word.
@@ -153,8 +169,10 @@ class Calls:
             catalog=link.catalog if link is not None else None,
             owns_task=action.kind == "task"
             and (not action.name or self.tasks.owns(action.upstream, action.name, agent)),
+            nobody=call.nobody,
         )
-        verdict = decide(agent, action, self._gateway.snapshot, context)
+        snapshot = self._authority.snapshot.digest
+        verdict = self._authority.decide(action, context, call.identity)
         if link is not None and failure is None:
             outdated = verdict.rule == "not offered" and link.catalog_stale
             if verdict.provisional or (outdated and not call.relisted):
@@ -175,6 +193,7 @@ class Calls:
             verdict,
             call.params,
             partial(self._decided, call, verdict, failure),
+            snapshot=snapshot,
         )
 
     def _decided(
@@ -187,7 +206,7 @@ class Calls:
         """The decision is in the log, or cannot be: only now may anything happen."""
         if unavailable is not None:
             self._answer_error(call, frames.UNAVAILABLE, AUDIT_UNAVAILABLE)
-        elif verdict.effect != "allow":
+        elif verdict.refuses:
             code, frame = refusal(call, verdict, self._offered)
             self._forget(call)
             call.reply.answer(frame, code)

@@ -9,11 +9,12 @@ from functools import partial
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.records import ClientInfo, Transport, new_call_id
 from gateway.identity.identity import Identity
-from gateway.policy.decide import decide
 from gateway.policy.snapshot import UpstreamPermissions
-from gateway.policy.values import Action, Context, Decision
+from gateway.policy.values import Action, Decision
 from gateway.relay.asking import Asking
+from gateway.relay.authority import Authority
 from gateway.relay.call import Call
+from gateway.relay.callers import Callers
 from gateway.relay.calls import Calls
 from gateway.relay.connection import Failure
 from gateway.relay.gateway import Gateway, new_session_id
@@ -33,7 +34,6 @@ from gateway.wire.methods import CLIENT_REQUESTS, Method
 from gateway.wire.modern import RequestEnvelope
 from gateway.wire.params import Params, decode_params
 
-NO_PERMISSIONS = UpstreamPermissions()
 UNKNOWN_METHOD = Method("unknown")
 
 
@@ -72,44 +72,45 @@ class SessionCore:
         self.party = Party(self.id, transport)
         self.links: dict[str, UpstreamLink] = {}
         self.routes = ResourceRoutes()
-        agent = gateway.snapshot.agents.get(identity.agent or "")
-        self.permissions = {
-            name: agent.upstreams.get(name, NO_PERMISSIONS) if agent else NO_PERMISSIONS
-            for name in surface.upstreams
-        }
+        self.authority = Authority(gateway.in_force, identity)
+        self.permissions = self._permissions()
         self.asking = Asking(
-            gateway.snapshot,
+            self.authority,
             gateway.recorder,
             self.party,
-            identity,
             name_origin=surface.aggregate,
         )
+        callers = None
+        if self.authority.shared and gateway.spool is not None:
+            callers = Callers(gateway.spool, gateway.recorder.digester, surface)
         self.calls = Calls(
             gateway,
+            self.authority,
             self.party,
             self.links.get,
             self.asking,
             offered_kinds(self.permissions.values()),
+            callers,
         )
         self._no_reply = _NoReply(outlet)
         self.hearing = Hearing(
             gateway,
+            self.authority,
             self.party,
-            identity,
             outlet,
             self.calls,
             self.asking,
             ready=self._upstream_ready,
         )
         self._lister = Lister(
-            gateway.snapshot,
-            identity,
+            self.authority,
             surface,
             self.links,
             self.routes,
             lambda: self.hearing.tell("notifications/tools/list_changed", {}),
         )
         self._shared = shared
+        self._greet: Callable[[UpstreamPermissions], Greeting] | None = None
         self._opened = False
         self._closed = False
 
@@ -130,8 +131,16 @@ class SessionCore:
                 "requested": requested[:64],
             },
         )
+        self._greet = greet
+        self.gateway.in_force.subscribe(self._policy_changed)
+        self._open_links()
+
+    def _open_links(self) -> None:
+        """Connect the upstreams that this session may use and that it is not connected to."""
+        if self._greet is None:
+            return
         for name in self.surface.upstreams:
-            if not self.decide(Action("session", "initialize", name)).allows:
+            if name in self.links or not self.decide(Action("session", "initialize", name)).allows:
                 continue
             limits = self.gateway.limits[name]
             if limits.shared and self._shared is not None:
@@ -141,12 +150,21 @@ class SessionCore:
                 name,
                 self.hearing,
                 partial(self.gateway.open_transport, name),
-                greeting=greet(self.permissions[name]),
+                greeting=self._greet(self.permissions[name]),
                 start_timeout_s=limits.start_timeout_s,
                 max_items=limits.max_tools,
             )
             self.links[name] = link
             link.start()
+
+    def _policy_changed(self) -> None:
+        """Another snapshot is in force: what it takes away is gone at once, what it gives comes."""
+        self.permissions = self._permissions()
+        self._open_links()
+        self.hearing.tell("notifications/tools/list_changed", {})
+
+    def _permissions(self) -> dict[str, UpstreamPermissions]:
+        return {name: self.authority.permissions(name) for name in self.surface.upstreams}
 
     def kept_answer(self, link: UpstreamLink) -> dict[str, object] | None:
         """What an upstream answered to such a client at an earlier start."""
@@ -168,6 +186,7 @@ class SessionCore:
         if self._closed:
             return
         self._closed = True
+        self.gateway.in_force.unsubscribe(self._policy_changed)
         self.hearing.listeners.end()
         self.calls.close()
         self.asking.close()
@@ -312,7 +331,7 @@ class SessionCore:
 
     def decide(self, action: Action) -> Decision:
         """Decide something that needs no catalog."""
-        return decide(self.identity.agent, action, self.gateway.snapshot, Context())
+        return self.authority.decide(action)
 
     def record(
         self,
@@ -325,7 +344,10 @@ class SessionCore:
         """Record a decision on something other than a call, under a new id or that of `call`."""
         call = new_call_id() if call is None else call
         recorder = self.gateway.recorder
-        recorder.decision(call, self.party, self.identity, action, verdict, {}, then)
+        snapshot = self.authority.snapshot.digest
+        recorder.decision(
+            call, self.party, self.identity, action, verdict, {}, then, snapshot=snapshot
+        )
 
     def refuse(self, malformed: MalformedFrame, reply: Reply, *, answered: bool = True) -> None:
         """Record a frame that is no acceptable message, then answer it where it wants one."""

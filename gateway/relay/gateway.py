@@ -6,7 +6,8 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.policy.snapshot import Snapshot
+from gateway.identity.spool import Spool
+from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
@@ -36,14 +37,18 @@ class Handshakes(Protocol):
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """The parts that do not change while the gateway runs."""
+    """The parts that do not change while the gateway runs.
 
-    snapshot: Snapshot
+    `spool` is where the host's hook leaves whose a call is; None where nothing asks it.
+    """
+
+    in_force: InForce
     recorder: Recorder
     binder: Binder
     handshakes: Handshakes
     open_transport: OpenTransport
     limits: Mapping[str, UpstreamLimits]
+    spool: Spool | None = None
 
 
 def new_session_id() -> str:

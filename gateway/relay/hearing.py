@@ -4,10 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from gateway.identity.identity import Identity
-from gateway.policy.decide import decide
 from gateway.policy.values import Action, Context
 from gateway.relay.asking import Asking
+from gateway.relay.authority import Authority
 from gateway.relay.calls import Calls
 from gateway.relay.connection import Connection
 from gateway.relay.exchange import Exchange
@@ -42,8 +41,8 @@ class Hearing:
     def __init__(
         self,
         gateway: Gateway,
+        authority: Authority,
         party: Party,
-        identity: Identity,
         outlet: Outlet,
         calls: Calls,
         asking: Asking,
@@ -55,7 +54,7 @@ class Hearing:
         self._asking = asking
         self._gateway = gateway
         self._party = party
-        self._identity = identity
+        self._authority = authority
         self._outlet = outlet
         self._calls = calls
         self._ready = ready
@@ -113,7 +112,7 @@ class Hearing:
             event,
             data,
             session=self._party.session,
-            agent=self._identity.agent,
+            agent=self._authority.identity.agent,
             upstream=link.name,
         )
 
@@ -151,6 +150,7 @@ class Hearing:
         if SERVER_REQUESTS.get(request.method, _UNKNOWN_METHOD).kind == "session":
             connection.respond(frames.result(request.id, b"{}"))
             return
+        call = exchange.call if exchange is not None else None
         if self.modern:
             if exchange is None:
                 data: Data = {"method": request.method[:64], "reason": "belongs to no one call"}
@@ -159,7 +159,6 @@ class Hearing:
                 return
             put = partial(self._calls.rounds.park, exchange)
         else:
-            call = exchange.call if exchange is not None else None
             put = partial(self._put, call.reply.send if call is not None else self._outlet.send)
         self._asking.ask(
             connection,
@@ -168,6 +167,7 @@ class Hearing:
             put,
             partial(_respond, connection, request.id),
             upstream_id=request.id,
+            caller=call.identity if call is not None else None,
         )
 
     def _put(self, way: Send, identifier: int, method: str, params: Params) -> None:
@@ -180,19 +180,20 @@ class Hearing:
         if method == "notifications/tools/list_changed":
             link.mark_catalog_stale()
         known = SERVER_NOTIFICATIONS.get(method, _UNKNOWN_METHOD)
-        agent = self._identity.agent
+        call = exchange.call if exchange is not None else None
+        caller = call.identity if call is not None else self._authority.identity
         task = params.get("taskId")
         context = Context(
-            owns_task=isinstance(task, str) and self._calls.tasks.owns(link.name, task, agent)
+            owns_task=isinstance(task, str)
+            and self._calls.tasks.owns(link.name, task, caller.agent)
         )
         if link.shared and method == "notifications/resources/updated":
             uri = params.get("uri")
             if not isinstance(uri, str) or not self._calls.subscribed(link.name, uri):
                 return True  # another session's
         action = Action(known.kind, method, link.name)
-        if not decide(agent, action, self._gateway.snapshot, context).allows:
+        if not self._authority.decide(action, context, caller).allows:
             return False
-        call = exchange.call if exchange is not None else None
         if self.modern and known.kind == "logging":
             if call is not None and call.envelope is not None and call.envelope.log_level:
                 call.reply.send(frames.notification(method, _encoded(params)))

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gateway.identity.identity import Identity
-from gateway.policy.decide import decide
-from gateway.policy.snapshot import Snapshot
 from gateway.policy.values import Action, Context
+from gateway.relay.authority import Authority
 from gateway.relay.connection import Failure
 from gateway.relay.link import UpstreamLink
 from gateway.relay.pages import LIST_MEMBERS, Pages
@@ -47,15 +45,13 @@ class Lister:
 
     def __init__(
         self,
-        snapshot: Snapshot,
-        identity: Identity,
+        authority: Authority,
         surface: Surface,
         links: Mapping[str, UpstreamLink],
         routes: ResourceRoutes,
         changed: Callable[[], None],
     ) -> None:
-        self._snapshot = snapshot
-        self._identity = identity
+        self._authority = authority
         self._surface = surface
         self._links = links
         self._routes = routes
@@ -139,7 +135,7 @@ class Lister:
         return kept
 
     def _allows(self, action: Action, context: Context) -> bool:
-        return decide(self._identity.agent, action, self._snapshot, context).allows
+        return self._authority.decide(action, context).allows
 
 
 class _Gathering:

@@ -72,6 +72,11 @@ class Recorder:
         """Whether the log took the last record."""
         return self._journal.writable
 
+    @property
+    def digester(self) -> Digester:
+        """Makes the keyed digests of this log."""
+        return self._digester
+
     def event(
         self,
         event: str,
@@ -101,8 +106,13 @@ class Recorder:
         verdict: Verdict,
         params: Params,
         then: Committed,
+        *,
+        snapshot: str | None = None,
     ) -> None:
-        """Record a decision; `then` is called once it is committed, or cannot be."""
+        """Record a decision; `then` is called once it is committed, or cannot be.
+
+        `snapshot` is the digest of what was decided on, where it is not that of the start.
+        """
         summary = None
         if "arguments" in params:
             level = self._arguments_for.get(verdict.tool_id, self._arguments)
@@ -128,7 +138,7 @@ class Recorder:
             file=verdict.file or None,
             line=verdict.line or None,
             reason=verdict.reason,
-            snapshot=self._snapshot,
+            snapshot=self._snapshot if snapshot is None else snapshot,
             definition=verdict.definition or None,
             trace=_trace(params),
         )

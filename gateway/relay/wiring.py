@@ -15,6 +15,7 @@ from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
 from gateway.errors import UserError
+from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.handshakes import HandshakeFiles
@@ -57,7 +58,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     entries = {name: msgspec.json.encode(entry) for name, entry in settings.upstreams.items()}
 
     gateway = Gateway(
-        snapshot=loaded.snapshot,
+        in_force=InForce(loaded.snapshot),
         recorder=recorder,
         binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),

@@ -14,6 +14,7 @@ from gateway.audit.reader import Problem, read_journals
 from gateway.identity.identity import Identity
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
+from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
 from gateway.relay.fronts import StatelessEndpoint, StdioFront
@@ -239,7 +240,7 @@ class Bench:
         self.silent = silent
         self.era = era
         self.gateway = Gateway(
-            snapshot=snapshot,
+            in_force=InForce(snapshot),
             recorder=recorder,
             binder=Binder(),
             handshakes=self.handshakes,
