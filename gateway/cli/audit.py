@@ -33,9 +33,9 @@ def audit_directory(config: Path | None) -> Path:
     gateway itself; the user's own where there is no configuration.
     """
     # Imported here: `--directory` needs no configuration.
+    from gateway.config.directories import audit_directory as configured
     from gateway.config.files import find
     from gateway.config.load import load
-    from gateway.relay.wiring import audit_directory as configured
 
     try:
         find(config, cwd=Path.cwd(), environ=os.environ)

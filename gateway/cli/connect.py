@@ -74,7 +74,7 @@ def _require_resolvable(loaded: Loaded, upstream: str) -> None:
 
 
 async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
-    gateway, journal = open_gateway(loaded, durability="process")
+    running = open_gateway(loaded, durability="process", hook=identity is SHARED)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
 
@@ -90,7 +90,7 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
         stop("the upstream did not start")
 
     client = StdioClient(loaded.settings.limits.max_message_bytes)
-    core = SessionCore(gateway, surface, identity, client, "stdio")
+    core = SessionCore(running.gateway, surface, identity, client, "stdio")
     session = StdioFront(core, start_failed=start_failed)
     await client.open(session)
     await asyncio.wait({stopped, client.ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,8 +101,7 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
     reason = stopped.result() if stopped.done() else "the client closed the connection"
     await session.close(reason, _GRACE_S)
     await client.flush(1.0)
-    gateway.recorder.flush()
-    journal.close()
+    running.close()
     if failures:
         raise UserError(failures[0])
     return 0

@@ -17,8 +17,13 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
 def require_agent(loaded: Loaded, agent: str | None) -> Identity:
-    """The identity that the command line or the configuration names; it must be a usable agent."""
+    """The identity that the command line or the configuration names; it must be a usable agent.
+
+    Where decisions are only observed, it may be any or none.
+    """
     identity = of_process(agent, loaded.settings.default_agent)
+    if loaded.snapshot.observe:
+        return identity
     if identity.agent is None:
         raise UserError(
             "no agent is named; give --agent NAME, or set default_agent",

@@ -2,41 +2,57 @@
 
 import asyncio
 import os
-from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from gateway import __version__
-from gateway.audit.files import default_directory
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
+from gateway.config.directories import audit_directory, spool_directory
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
 from gateway.errors import UserError
+from gateway.identity.spool import Spool
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
 from gateway.relay.handshakes import HandshakeFiles
 from gateway.relay.parking import Binder
-from gateway.relay.recording import Recorder
+from gateway.relay.recording import Recorder, Scalars
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 
 
-def audit_directory(settings: Settings) -> Path:
-    """The directory of the audit log: the configured one, else the user's own."""
-    configured = settings.audit.directory
-    if configured is None:
-        return default_directory(os.environ)
-    return Path(settings.root, Path(configured).expanduser())
+class Running:
+    """A gateway, its journal, which the caller closes, and how another configuration takes over."""
+
+    def __init__(self, gateway: Gateway, journal: Journal, transports: "Transports") -> None:
+        self.gateway = gateway
+        self.journal = journal
+        self._transports = transports
+
+    def apply(self, loaded: Loaded) -> None:
+        """Decide by `loaded` from now on; connections made from now on are by its entries.
+
+        What belongs to the process (the audit log, the HTTP service, the set of upstreams that it
+        serves) stays until the next start.
+        """
+        self._transports.settings = loaded.settings
+        self.gateway.recorder.event("configuration.reloaded", _described(loaded))
+        self.gateway.in_force.exchange(loaded.snapshot)
+
+    def close(self) -> None:
+        """Write what is left, and let go of the log."""
+        self.gateway.recorder.flush()
+        self.journal.close()
 
 
-def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Journal]:
-    """A gateway over `loaded`, and its journal, which the caller closes.
+def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) -> Running:
+    """A gateway over `loaded`.
 
-    `durability` holds where the configuration names none. Raises UserError when the audit log
-    cannot be written: without it nothing is served.
+    `durability` holds where the configuration names none. `hook`: callers are told apart by the
+    host's hook. Raises UserError when the audit log cannot be written: without it nothing is
+    served.
     """
     settings = loaded.settings
     directory = audit_directory(settings)
@@ -57,12 +73,13 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
     )
     entries = {name: msgspec.json.encode(entry) for name, entry in settings.upstreams.items()}
 
+    transports = Transports(settings)
     gateway = Gateway(
         in_force=InForce(loaded.snapshot),
         recorder=recorder,
         binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
-        open_transport=partial(open_transport, settings),
+        open_transport=transports.open,
         limits={
             name: UpstreamLimits(
                 entry.start_timeout_s,
@@ -72,23 +89,39 @@ def open_gateway(loaded: Loaded, *, durability: Durability) -> tuple[Gateway, Jo
             )
             for name, entry in settings.upstreams.items()
         },
+        spool=Spool.open(spool_directory()) if hook else None,
     )
-    recorder.event(
-        "configuration.loaded",
-        {
-            "digest": loaded.digest,
-            "agents": len(loaded.definitions),
-            "upstreams": len(settings.upstreams),
-        },
-    )
-    return gateway, journal
+    recorder.event("configuration.loaded", _described(loaded))
+    return Running(gateway, journal, transports)
+
+
+def _described(loaded: Loaded) -> Scalars:
+    return {
+        "digest": loaded.digest,
+        "agents": len(loaded.definitions),
+        "upstreams": len(loaded.settings.upstreams),
+        "mode": loaded.settings.mode,
+    }
+
+
+class Transports:
+    """Makes transports to upstreams by the entries of the configuration in force."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def open(self, upstream: str, connection: Connection) -> UpstreamTransport:
+        """An unstarted transport to a configured upstream; raises UpstreamUnavailable."""
+        return await open_transport(self.settings, upstream, connection)
 
 
 async def open_transport(
     settings: Settings, upstream: str, connection: Connection
 ) -> UpstreamTransport:
     """An unstarted transport to a configured upstream; raises UpstreamUnavailable."""
-    entry = settings.upstreams[upstream]
+    entry = settings.upstreams.get(upstream)
+    if entry is None:
+        raise UpstreamUnavailable(f"the upstream {upstream!r} is not configured any more")
     try:
         if isinstance(entry, HttpEntry):
             # Imported here: a gateway in front of a process alone needs no HTTP client.

@@ -11,9 +11,10 @@ from gateway.agents import read_definitions
 from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
 from gateway.audit.reader import Problem, read_journals
-from gateway.identity.identity import Identity
+from gateway.identity.identity import SHARED, Identity
+from gateway.identity.spool import Spool
 from gateway.policy.compile import Rules, compile_snapshot
-from gateway.policy.snapshot import Grants, OperatorEntry, UpstreamTraits
+from gateway.policy.snapshot import Grants, OperatorEntry, Snapshot, Standing, UpstreamTraits
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
@@ -203,7 +204,10 @@ class KeptHandshakes:
 
 
 class Bench:
-    """One session. `tools` are what each upstream offers, `declared` the agent's own list."""
+    """One session. `tools` are what each upstream offers, `declared` the agent's own list.
+
+    `others` are more agents and what they declare. With `hook` the agents share the connection.
+    """
 
     def __init__(
         self,
@@ -220,17 +224,17 @@ class Bench:
         era: str = "handshake",
         shared: bool = False,
         call_timeout_s: float | None = None,
+        others: Mapping[str, Sequence[str]] | None = None,
+        hook: bool = False,
+        main_thread: str | None = None,
     ) -> None:
         self.directory = directory
         self.gate = Gate()
         self.journal = Journal.open(directory, durability=durability, sync=self.gate)
-        agent = f"---\nname: tester\ndescription: d\ntools: {', '.join(declared)}\n---\n"
-        entry = OperatorEntry(max_tools=None, grants=grants or Grants(), path="g.yaml", line=9)
-        snapshot = compile_snapshot(
-            Rules(read_definitions([("tester.md", agent.encode())]), {"tester": entry}),
-            {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams},
-            "d" * 64,
-        )
+        self.entry = OperatorEntry(max_tools=None, grants=grants or Grants(), path="g.yaml", line=9)
+        self.traits = {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams}
+        self.main_thread = main_thread
+        snapshot = self.compiled({"tester": declared, **(others or {})}, "d" * 64)
         recorder = self.recorder = Recorder(
             self.journal, Digester.open(directory), arguments="shape", arguments_for={}, snapshot=""
         )
@@ -251,13 +255,29 @@ class Bench:
                 )
                 for name in upstreams
             },
+            spool=Spool.open(directory / "calls") if hook else None,
         )
         self.client = ListedClient()
         self.surface = Aggregate(upstreams) if aggregate else Mirror(upstreams[0])
-        self.identity = Identity("tester", "process")
+        self.identity = SHARED if hook else Identity("tester", "process")
         self.shared = SharedUpstreams(self.gateway)
         self.session = self.another(self.client)
         self._endpoint: StatelessEndpoint | None = None
+
+    def compiled(
+        self, agents: Mapping[str, Sequence[str]], digest: str, *, observe: bool = False
+    ) -> Snapshot:
+        """What is decided on where these agents declare these tools."""
+        files = [
+            (
+                f"{name}.md",
+                f"---\nname: {name}\ndescription: d\ntools: {', '.join(tools)}\n---\n".encode(),
+            )
+            for name, tools in agents.items()
+        ]
+        main = None if self.main_thread is None else Standing("g.yaml", 3, self.main_thread)
+        rules = Rules(read_definitions(files), {"tester": self.entry}, main)
+        return compile_snapshot(rules, self.traits, digest, observe=observe)
 
     def another(self, client: ListedClient) -> StdioFront:
         """One more session of the same gateway."""
