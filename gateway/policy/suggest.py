@@ -1,7 +1,5 @@
 """What an agent that asked for an undeclared tool may have meant: declared ones only."""
 
-import difflib
-
 from gateway.catalog.names import normalise, tool_id
 from gateway.policy.snapshot import AgentPermissions
 from gateway.policy.values import Action
@@ -28,6 +26,9 @@ def resembling(agent: AgentPermissions, action: Action, wanted: str) -> str | No
 
 
 def _closest(wanted: str, names: list[str], cutoff: float) -> str | None:
+    # Imported here: most processes refuse nothing, and the client's hook must start fast.
+    import difflib
+
     spellings = {name[:_COMPARED_CHARS].lower(): name for name in names[:_COMPARED_NAMES]}
     close = difflib.get_close_matches(wanted[:_COMPARED_CHARS].lower(), spellings, 1, cutoff)
     return spellings[close[0]] if close else None

@@ -58,19 +58,16 @@ class TestCalls:
             call(bench, 2, "t2")
             await bench.put()
             await until(lambda: bench.answers(2))
-            first, second = bench.records(kind="decision")
-            assert (first["agent"], first["identified"], first["decision"]) == (
-                "tester",
-                "hook",
-                "allow",
-            )
+            (first,) = bench.records(kind="decision", agent="tester")
+            (second,) = bench.records(kind="decision", agent="reader")
+            assert (first["identified"], first["decision"]) == ("hook", "allow")
             assert first["host"] == {
                 "agent_id": "id-7",
                 "agent_type": "tester",
                 "session": "host-session",
                 "tool_use_id": "t1",
             }
-            assert (second["agent"], second["decision"]) == ("reader", "deny")
+            assert (second["identified"], second["decision"]) == ("hook", "deny")
             assert len(bench.upstream.named("tools/call")) == 1
 
         run(scenario, hook=True, others=OTHERS)
