@@ -10,6 +10,10 @@ BIN := $(VENV)/bin
 # Names what was installed, so that another lock file or project file means another set-up.
 PACKAGES := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
 
+# Writes a lock file for every platform, without the address of any registry.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
+
 .PHONY: help
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -51,11 +55,11 @@ lint: $(PACKAGES) ## Check style, types and the layers of imports.
 	$(BIN)/lint-imports
 
 .PHONY: lock
-lock: $(PACKAGES) ## Choose the newest package versions and write requirements.lock anew.
+lock: $(PACKAGES) ## Choose the newest package versions and write the lock files anew.
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' --quiet --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --upgrade --output-file requirements.lock
+	$(COMPILE) pyproject.toml --constraint requirements.lock --output-file docker/requirements.lock
+	echo hatchling | $(COMPILE) - --constraint requirements.lock --output-file docker/build.lock
 
 .PHONY: clean
 clean: ## Remove what was installed and what tools left behind.
