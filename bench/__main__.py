@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 import uvloop
 
+from bench import hook
 from bench.measure import run as runs
 from bench.places import REPORT
 from bench.profiling import NoProfilerError, profile
@@ -87,6 +88,13 @@ def profile_command(
     if published:
         insert(REPORT, "profile", text)
     click.echo(text)
+
+
+@main.command(name="hook")
+@click.option("--runs", type=click.IntRange(1), default=200, help="Of each command (200).")
+def hook_command(runs: int) -> None:
+    """Measure the start of the client's hook beside that of a bare interpreter."""
+    click.echo(hook.table(hook.measure(runs)))
 
 
 def _run(main: Coroutine[None, None, ResultT]) -> ResultT:

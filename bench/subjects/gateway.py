@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Literal
+from unittest import mock
 
 from bench.places import ROOT
 from bench.subjects.subject import UPSTREAM, Endpoint, Launch, Site
+from gateway.config.trust import accept
 
 Durability = Literal["process", "power"]
 AGENT = "bench"
@@ -47,6 +49,7 @@ def write(
         "upstreams": upstreams,
         "agents_from": "agents",
         "default_agent": AGENT,
+        "http": {"anonymous": "loopback"},
         "audit": {"directory": "audit", "durability": durability},
         **(policies or {}),
     }
@@ -59,15 +62,18 @@ def write(
 
 
 def run(site: Site, *arguments: str, endpoint: Endpoint | None = None) -> Launch:
-    """Start the gateway with what `configure` wrote, and nothing of the user's own."""
-    config = str(site.directory / "gateway.yaml")
+    """Start the gateway with what `configure` wrote, accepted, and nothing of the user's own."""
+    config = site.directory / "gateway.yaml"
+    environment = {
+        "XDG_CACHE_HOME": str(site.directory / "cache"),
+        "XDG_STATE_HOME": str(site.directory / "state"),
+        "HOME": str(site.directory),
+        "PATH": os.environ.get("PATH", ""),
+    }
+    with mock.patch.dict(os.environ, environment, clear=True):
+        accept(config, cwd=site.directory)
     return Launch(
-        (sys.executable, "-m", "gateway", *arguments, "-c", config),
-        env={
-            "XDG_CACHE_HOME": str(site.directory / "cache"),
-            "XDG_STATE_HOME": str(site.directory / "state"),
-            "HOME": str(site.directory),
-            "PATH": os.environ.get("PATH", ""),
-        },
+        (sys.executable, "-m", "gateway", *arguments, "-c", str(config)),
+        env=environment,
         endpoint=endpoint,
     )

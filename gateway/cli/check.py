@@ -45,12 +45,16 @@ def command(config: Path | None, live: bool, agent: str | None, as_json: bool) -
     is a warning or an error, 2 if the configuration cannot be used, a variable has no value or an
     upstream does not start.
     """
-    loaded = load(config, cwd=Path.cwd())
+    loaded = load(config, cwd=Path.cwd(), trusted=False)
     agents = _chosen(loaded, agent)
     unresolved = of_references(loaded)
     notes = [*of_files(loaded, agent), *of_refusals(loaded, agent), *unresolved]
     unusable = {note.upstream for note in unresolved}
-    usable = [name for name in loaded.settings.upstreams if name not in unusable]
+    usable = [
+        name
+        for name, traits in loaded.snapshot.upstreams.items()
+        if name not in unusable and not traits.held
+    ]
     surveyed = ask_upstreams(loaded.settings, usable if live else ())
     notes += of_survey(loaded, agents, surveyed)
     reaches = [reach for one in agents for reach in reaches_of(one, loaded.snapshot, surveyed)]

@@ -10,7 +10,7 @@ import click
 from gateway.audit.calls import Call, Filters
 from gateway.audit.index import Index
 from gateway.cli import audit, output
-from gateway.cli.demo_client import Answer, play
+from gateway.cli.demo_client import Answer, accept, play
 from gateway.cli.demo_scenario import AGENT, GENERATIONS, MIRRORED, UPSTREAMS, Generation, scenario
 from gateway.cli.demo_verdict import excerpt, not_started, problems
 from gateway.cli.demo_world import World, checkout, running_world
@@ -66,6 +66,8 @@ def _tell(sentence: str) -> None:
 def _play(world: World, generation: Generation) -> list[Answer]:
     steps = scenario(generation, project_ref=world.project_ref, page_url=world.page_url)
     possible = [step for step in steps if step.upstream not in world.missing]
+    _tell("Accepting what it starts and grants: gateway trust")
+    accept(world)
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         try:
             return asyncio.run(play(world, possible, errors, _tell))

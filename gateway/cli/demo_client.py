@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from gateway.catalog.names import normalise
 from gateway.cli.demo_scenario import AGENT, MIRRORED, Step
 from gateway.cli.demo_world import World
+from gateway.errors import UserError
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -26,6 +28,21 @@ class Answer:
     step: Step
     text: str
     is_error: bool
+
+
+def accept(world: World) -> None:
+    """Accept the world's configuration, as the person does who runs the demo; raises UserError."""
+    surroundings = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    done = subprocess.run(  # noqa: S603 - this program
+        [sys.executable, "-m", "gateway", "trust", "--yes", "--config", str(world.config)],
+        env={**surroundings, **_environment(world)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise UserError(f"the demo's configuration was not accepted: {done.stderr.strip()}")
 
 
 async def play(
@@ -86,8 +103,10 @@ async def _connected(
 
 def _environment(world: World) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("TMPDIR", "PYTHONPATH") if name in os.environ}
-    # What the gateway keeps of a configuration for its next start goes when the demo ends.
-    return {**kept, "XDG_CACHE_HOME": str(world.config.parent / "cache"), **world.environment}
+    # What the gateway keeps of a configuration goes when the demo ends.
+    directory = world.config.parent
+    own = {"XDG_CACHE_HOME": str(directory / "cache"), "XDG_STATE_HOME": str(directory / "state")}
+    return {**kept, **own, **world.environment}
 
 
 async def _take(step: Step, client: "Client") -> Answer:

@@ -23,6 +23,7 @@ from gateway.policy.values import Action, Context, Decision
 EXIT_DENIED = 1
 
 _TOOL_ID = re.compile(r"mcp__([A-Za-z0-9_-]+?)__([A-Za-z0-9_-]+)")
+_NATIVE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +62,19 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def command(agent: str, tool_id: str, config: Path | None, live: bool, as_json: bool) -> int:
     """Say what AGENT may do with TOOL_ID, and which lines decide it.
 
-    TOOL_ID is written as in agent files: mcp__UPSTREAM__TOOL. The exit code is 0 if the agent may
-    call the tool, 1 if not.
+    TOOL_ID is written as in agent files: mcp__UPSTREAM__TOOL, or the name of a tool of the client
+    itself, such as Bash. The exit code is 0 if the agent may call the tool, 1 if not.
     """
-    loaded = load(config, cwd=Path.cwd())
+    loaded = load(config, cwd=Path.cwd(), trusted=False)
     _require_known(loaded, agent)
+    if _NATIVE.fullmatch(tool_id):
+        return _explain_native(loaded, agent, tool_id, as_json=as_json)
     catalogs: dict[str, UpstreamCatalog] = {}
     meanings = _meanings(tool_id, loaded)
     if live:
         configured = (name for name, _ in meanings if name in loaded.settings.upstreams)
-        catalogs = _ask(loaded, tuple(configured))
+        accepted = (name for name in configured if not loaded.snapshot.upstreams[name].held)
+        catalogs = _ask(loaded, tuple(accepted))
     explanations = [
         _explain(loaded, agent, upstream, tool, catalogs.get(upstream))
         for upstream, tool in meanings
@@ -87,6 +91,36 @@ def command(agent: str, tool_id: str, config: Path | None, live: bool, as_json: 
         print_line(f"{tool_id} could mean a tool of each of these upstreams; rename one of them.")
     allowed = all(explanation.decision.effect == "allow" for explanation in explanations)
     return 0 if allowed else EXIT_DENIED
+
+
+def _explain_native(loaded: Loaded, agent: str, name: str, *, as_json: bool) -> int:
+    """What the client's hook decides on a tool of the client's own."""
+    govern = loaded.snapshot.native_tools
+    action = Action("native", "PreToolUse", "", name)
+    decision = decide(agent, action, loaded.snapshot, Context())
+    if as_json:
+        print_json_line(
+            {
+                "agent": agent,
+                "tool": name,
+                "decision": decision.effect,
+                "enforced": decision.enforced,
+                "native_tools": govern,
+                "rule": decision.rule,
+                "file": decision.file,
+                "line": decision.line,
+                "reason": decision.reason,
+            }
+        )
+    else:
+        verdict = "allowed" if decision.effect == "allow" else "denied"
+        if not decision.enforced:
+            verdict += ", but not enforced"
+        print_line(f"{name} for the agent {agent!r}: {verdict}")
+        print_line(f"  {'reason':<11} {decision.reason}")
+        print_line(f"  {'rule':<11} {decision.rule}{_at(decision.file, decision.line)}")
+        print_line(f"  {'governed':<11} native_tools: {govern}, by the client's hook alone")
+    return 0 if decision.effect == "allow" else EXIT_DENIED
 
 
 def _require_known(loaded: Loaded, agent: str) -> None:
@@ -184,6 +218,7 @@ def _print_json(explanation: Explanation) -> None:
             "tool": explanation.tool,
             "decision": decision.effect,
             "provisional": decision.provisional,
+            "enforced": decision.enforced,
             "rule": decision.rule,
             "file": decision.file,
             "line": decision.line,
@@ -202,6 +237,8 @@ def _print_json(explanation: Explanation) -> None:
 def _print(explanation: Explanation, loaded: Loaded) -> None:
     decision = explanation.decision
     verdict = "allowed" if decision.effect == "allow" else "denied"
+    if not decision.enforced:
+        verdict += ", but only observed: it is let through"
     if decision.provisional:
         verdict += ", if the upstream offers it"
     print_line(f"{explanation.tool} for the agent {explanation.agent!r}: {verdict}")

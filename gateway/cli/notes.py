@@ -56,9 +56,12 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_files(loaded: Loaded, asked_for: str | None) -> Iterator[Note]:
-    """The findings of loading, less those of the files of other agents than `asked_for`."""
+    """The findings of loading and what is held back.
+
+    Left out are those of the files of other agents than `asked_for`.
+    """
     names = {definition.path: definition.name for definition in loaded.definitions}
-    for finding in loaded.findings:
+    for finding in (*loaded.findings, *loaded.held):
         agent = names.get(finding.path)
         if asked_for is None or agent in (None, asked_for):
             yield Note(
@@ -90,7 +93,10 @@ def of_refusals(loaded: Loaded, asked_for: str | None) -> Iterator[Note]:
 
 
 def of_references(loaded: Loaded) -> list[Note]:
-    """The upstreams whose entries refer to something that has no value."""
+    """The upstreams whose entries refer to something that has no value.
+
+    Nothing is looked up for those that are held: a reference may be a command.
+    """
 
     def problem(entry: UpstreamEntry) -> UserError | None:
         try:
@@ -102,7 +108,11 @@ def of_references(loaded: Loaded) -> list[Note]:
             return error
         return None
 
-    entries = list(loaded.settings.upstreams.values())
+    entries = [
+        entry
+        for name, entry in loaded.settings.upstreams.items()
+        if not loaded.snapshot.upstreams[name].held
+    ]
     # In threads: a reference may wait for a command.
     with ThreadPoolExecutor(_RESOLVED_AT_ONCE) as pool:
         problems = list(pool.map(problem, entries))

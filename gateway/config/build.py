@@ -75,6 +75,7 @@ class Builder:
             root=str(self.place.root),
             path=self.document.path,
             digest=digest,
+            lines={key: self.document.line(key) for key in self.value},
             upstreams=self.entries.upstreams,
             agents=self._agents(known),
             default_agent=self._default_agent(known),

@@ -90,8 +90,7 @@ def program_digest() -> str | None:
 
 
 def _file_name(place: Place) -> str:
-    name = str(place.root if place.config is None else place.config)
-    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest() + ".msgpack"
+    return f"{place.key}.msgpack"
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Paths are shown relative to the configuration's directory where they lie under i
 and a record say the same on every machine.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from gateway.errors import UserError
 CONFIG_NAME = "gateway.yaml"
 CONFIG_VARIABLE = "MCP_TOOL_GATEWAY_CONFIG"
 CLIENT_CONFIG_NAME = ".mcp.json"
-AGENT_DIRECTORIES = (".claude/agents", ".github/agents")
+AGENT_DIRECTORIES: tuple[str, ...] = (".claude/agents", ".github/agents")
 _WITHOUT_CONFIG = (CLIENT_CONFIG_NAME, *AGENT_DIRECTORIES)
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -31,11 +32,21 @@ class Place(msgspec.Struct, frozen=True):
     root: Path
     config: Path | None
 
+    @property
+    def key(self) -> str:
+        """The name under which something about this configuration is kept elsewhere."""
+        name = str(self.root if self.config is None else self.config)
+        return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+
     def shown(self, path: Path) -> str:
         """`path` relative to the root where it lies under it."""
         return (
             path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
         )
+
+    def located(self, text: str) -> Path:
+        """The file or directory that the configuration calls `text`."""
+        return Path(os.path.normpath(self.root / os.path.expanduser(text)))  # noqa: PTH111
 
     def client_config(self) -> str | None:
         """The client's own configuration beside this one, where it exists."""
@@ -125,6 +136,22 @@ def read_sources(place: Place, sources: Sources) -> SourceFiles:
     )
 
 
+def named_files(place: Place, sources: Sources) -> list[Path]:
+    """Every file and directory of a configuration, whether it is there or not; none is read."""
+    own = place.root / CLIENT_CONFIG_NAME if place.config is None else place.config
+    files = [own, *(place.located(name.text) for name in sources.include)]
+    tops = AGENT_DIRECTORIES
+    if sources.agents_from is not None:
+        tops = tuple(name.text for name in sources.agents_from)
+    reader = _Reader(place)
+    for top in map(place.located, tops):
+        files.append(top)
+        if top.is_dir():
+            with contextlib.suppress(UserError):
+                files += reader.markdown_under(top)
+    return files
+
+
 def digest_of(files: Iterable[SourceFile]) -> str:
     """SHA-256 over paths and contents, in hex; the order of `files` does not matter."""
     whole = hashlib.sha256()
@@ -145,7 +172,7 @@ class _Reader:
         self.entries = 0
 
     def include(self, name: SourceName) -> SourceFile | None:
-        path = self.locate(name)
+        path = self.place.located(name.text)
         try:
             return SourceFile(self.place.shown(path), _read(path, self.place.shown(path)))
         except UserError as error:
@@ -153,7 +180,7 @@ class _Reader:
             return None
 
     def agents(self, name: SourceName) -> None:
-        top = self.locate(name)
+        top = self.place.located(name.text)
         try:
             if top.is_dir():
                 for path in self.markdown_under(top):
@@ -183,9 +210,6 @@ class _Reader:
                 )
             found += [Path(directory, name) for name in names if name.endswith(".md")]
         return sorted(found)
-
-    def locate(self, name: SourceName) -> Path:
-        return Path(os.path.normpath(self.place.root / os.path.expanduser(name.text)))  # noqa: PTH111
 
     def blame(self, name: SourceName, error: UserError) -> None:
         """Keep a problem, at the line that names the file where there is one."""

@@ -7,45 +7,58 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.agents import AgentDefinition, Finding, read_definitions
+from gateway.agents import AgentDefinition, Finding
 from gateway.config import compiled
+from gateway.config.accepted import read_accepted
 from gateway.config.compiled import Compiled
 from gateway.config.files import (
     CLIENT_CONFIG_NAME,
     CONFIG_NAME,
     Place,
     SourceFile,
+    Sources,
     digest_of,
     find,
     read_config,
     read_sources,
 )
+from gateway.config.held import as_they_are, held_back
 from gateway.config.problems import ConfigurationError
 from gateway.config.settings import Settings
 from gateway.errors import UserError
-from gateway.policy.compile import Rules, compile_snapshot, resolution_findings
-from gateway.policy.snapshot import Snapshot, UpstreamTraits
+from gateway.policy.compile import resolution_findings
+from gateway.policy.snapshot import Snapshot
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration in force.
 
     `findings` holds everything that is worth a person's attention: of the configuration, of the
-    agent files (as in each definition's own `findings`), and of both together. `notes` says in
-    plain words what was found where. `cached`: nothing had changed since an earlier start.
+    agent files (as in each definition's own `findings`), and of both together. `held` holds what
+    is not in force because nobody accepted it, `accepted` is whether anybody ever accepted this
+    configuration. `notes` says in plain words what was found where. `sources` is what was read
+    besides the configuration's own file. `digest` covers every file, and what was accepted where
+    that is not the same. `cached`: nothing had changed since an earlier start.
     """
 
+    place: Place
+    sources: Sources
     settings: Settings
     snapshot: Snapshot
     definitions: tuple[AgentDefinition, ...]
     findings: tuple[Finding, ...]
+    held: tuple[Finding, ...]
+    accepted: bool
     notes: tuple[str, ...]
     digest: str
     cached: bool
 
 
-def load(path: Path | None, *, cwd: Path) -> Loaded:
+def load(path: Path | None, *, cwd: Path, trusted: bool) -> Loaded:
     """Load the configuration `path`, or the one that holds for `cwd`.
+
+    `trusted` takes the files as they are; otherwise only what a person accepted of them is in
+    force.
 
     Without `path`: the file that the variable MCP_TOOL_GATEWAY_CONFIG names, else gateway.yaml in
     `cwd` or above it in the repository, else the project's `.mcp.json` and agent files. Raises
@@ -55,7 +68,7 @@ def load(path: Path | None, *, cwd: Path) -> Loaded:
     environ = os.environ
     place = find(path, cwd=cwd, environ=environ)
     try:
-        return _load(place, environ)
+        return _load(place, environ, trusted=trusted)
     except ConfigurationError as error:
         raise ConfigurationError(
             [_seen_from(cwd, place, each) for each in error.problems]
@@ -64,7 +77,7 @@ def load(path: Path | None, *, cwd: Path) -> Loaded:
         raise _seen_from(cwd, place, error) from None
 
 
-def _load(place: Place, environ: Mapping[str, str]) -> Loaded:
+def _load(place: Place, environ: Mapping[str, str], *, trusted: bool) -> Loaded:
     config = read_config(place)
     result = _recalled(place, config, environ)
     cached = result is not None
@@ -72,24 +85,26 @@ def _load(place: Place, environ: Mapping[str, str]) -> Loaded:
         result = _compiled(place, config)
         if not any(finding.code == "plain-secret" for finding in result.findings):
             compiled.keep(place, result, environ)
-    settings = result.settings
-    snapshot = compile_snapshot(
-        Rules(result.definitions, settings.agents, settings.main_thread, settings.builtin_agents),
-        {
-            name: UpstreamTraits(passthrough_unknown=entry.passthrough_unknown)
-            for name, entry in settings.upstreams.items()
-        },
-        settings.digest,
-        observe=settings.mode == "observe",
-        native_tools=settings.native_tools,
-    )
+    settings, definitions = result.settings, result.definitions
+    accepted = None
+    held: tuple[Finding, ...] = ()
+    if trusted:
+        snapshot = as_they_are(settings, definitions)
+    else:
+        accepted = read_accepted(place, environ)
+        in_force = held_back(settings, definitions, accepted)
+        settings, snapshot, held = in_force.settings, in_force.snapshot, in_force.findings
     return Loaded(
+        place=place,
+        sources=result.sources,
         settings=settings,
         snapshot=snapshot,
-        definitions=result.definitions,
+        definitions=definitions,
         findings=result.findings,
-        notes=_notes(place, settings, result.definitions),
-        digest=settings.digest,
+        held=held,
+        accepted=trusted or accepted is not None,
+        notes=_notes(place, settings, definitions),
+        digest=snapshot.digest,
         cached=cached,
     )
 
@@ -109,7 +124,8 @@ def _recalled(
 
 
 def _compiled(place: Place, config: SourceFile | None) -> Compiled:
-    # Imported here: it brings pydantic, and yaml.
+    # Imported here: they bring pydantic, and yaml.
+    from gateway.agents import read_definitions
     from gateway.config.build import Builder
 
     builder = Builder(place, config)

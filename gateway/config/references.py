@@ -57,6 +57,12 @@ class _Reference(msgspec.Struct, frozen=True):
     name: str
     default: str | None = None
 
+    def written(self) -> str:
+        """As it stands in the text, but for the default."""
+        scheme = "" if self.kind == "variable" else f"{self.kind}:"
+        default = "" if self.default is None else ":-***"
+        return f"${{{scheme}{self.name}{default}}}"
+
 
 def resolve(text: str, environ: Mapping[str, str], *, where: Where) -> str:
     """`text` with its references replaced; raises UserError where one has no value."""
@@ -72,6 +78,15 @@ def resolve(text: str, environ: Mapping[str, str], *, where: Where) -> str:
 def kinds(text: str, *, where: Where) -> frozenset[str]:
     """The kinds of references in `text`; raises UserError where one is malformed."""
     return frozenset(part.kind for part in _parts(text, where) if isinstance(part, _Reference))
+
+
+def veiled(text: str, *, where: Where) -> str:
+    """The references in `text`, with *** for whatever else it says; raises UserError."""
+    return "".join(
+        part.written() if isinstance(part, _Reference) else "***"
+        for part in _parts(text, where)
+        if part
+    )
 
 
 def _parts(text: str, where: Where) -> list[str | _Reference]:

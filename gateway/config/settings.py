@@ -103,13 +103,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `root` is the absolute directory that relative paths start from; `path` is the configuration's
     own file, "" where there is none. `digest` is the SHA-256 over every file that was read, in hex.
-    `mode` "observe" enforces no decision but the built-in safety refusals; `native_tools` says what
-    the client's hook does about the client's own tools.
+    `lines` has the line of each key of the configuration's own file. `mode` "observe" enforces no
+    decision but the built-in safety refusals; `native_tools` says what the client's hook does about
+    the client's own tools.
     """
 
     root: str
     path: str
     digest: str
+    lines: Mapping[str, int] = {}
     upstreams: Mapping[str, UpstreamEntry] = {}
     agents: Mapping[str, OperatorEntry] = {}
     default_agent: str | None = None

@@ -1,5 +1,6 @@
 """A project of canaries, and the command line run in it."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ import psutil
 import pytest
 
 from gateway.cli import main
+from gateway.config.trust import accept
+from gateway.errors import UserError
 from tests.e2e.world import World
 
 
@@ -49,12 +52,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run one command line as the program does."""
+def run(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Run:
+    """Run one command line as the program does, on what a person has accepted."""
 
     def run_command(*arguments: str) -> Outcome:
+        if "project" in request.fixturenames and request.getfixturevalue("project").accepting:
+            # What cannot be loaded, the command itself complains of.
+            with contextlib.suppress(UserError):
+                accept(_named(arguments), cwd=Path.cwd())
         code = main.run(arguments)
         streams = capfd.readouterr()
         return Outcome(code, streams.out, streams.err)
 
     return run_command
+
+
+def _named(arguments: Sequence[str]) -> Path | None:
+    """The configuration that a command line names."""
+    for option in ("-c", "--config"):
+        if option in arguments[:-1]:
+            return Path(arguments[arguments.index(option) + 1])
+    return None

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.audit.journal import Journal
+from gateway.audit.records import HostCall
 from gateway.cli.audit import audit_directory, command
 from gateway.errors import UserError
 from tests.audit.samples import decision, outcome
@@ -151,6 +152,32 @@ def test_show_finds_a_call_by_the_beginning_of_its_id(tmp_path: Path, journal: J
     text = run(tmp_path, "show", first["call"]).stdout
     for key in ("agent", "rule", "snapshot", "status", "duration_us", "prev"):
         assert (re.search(rf"^{key}: +\S", text, re.MULTILINE) is not None) == (key in first)
+
+
+def test_what_was_only_observed_is_marked(tmp_path: Path, journal: Journal) -> None:
+    record = decision(decision="deny", enforced=False)
+    journal.append(record)
+    journal.append(outcome(record.call))
+    for name in ("tail", "list"):
+        assert "  deny (observed)  ok" in run(tmp_path, name).stdout
+        assert [call["enforced"] for call in as_json(tmp_path, name)] == [False]
+    assert re.search(r"^enforced: +false$", run(tmp_path, "show", record.call).stdout, re.MULTILINE)
+
+
+def test_show_tells_what_the_clients_host_said(tmp_path: Path, journal: Journal) -> None:
+    host = HostCall(session="s-1", tool_use_id="toolu_1", agent_type="reviewer", agent_id="a-1")
+    record = decision(identified="hook", host=host)
+    journal.append(record)
+    text = run(tmp_path, "show", record.call).stdout
+    for name, value in (
+        ("session", "s-1"),
+        ("tool_use_id", "toolu_1"),
+        ("agent_type", "reviewer"),
+        ("agent_id", "a-1"),
+    ):
+        assert re.search(rf"^host\.{name}: +{value}$", text, re.MULTILINE)
+    [shown] = as_json(tmp_path, "show", record.call)
+    assert shown["host"]["agent_type"] == "reviewer"
 
 
 def test_show_without_such_a_call_ends_with_1(tmp_path: Path, journal: Journal) -> None:

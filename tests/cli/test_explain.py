@@ -216,3 +216,30 @@ class TestMistakes:
         assert (outcome.code, outcome.out) == (2, "")
         assert outcome.err.startswith("gateway.yaml:1: the upstream 'srv' exited with status 4")
         assert "no token" in outcome.err
+
+
+class TestNativeTools:
+    @pytest.mark.parametrize(("tool", "code"), [("Read", 0), ("Bash", 1)])
+    def test_they_are_explained_by_the_agents_list(
+        self, backend: Project, run: Run, tool: str, code: int
+    ) -> None:
+        (backend.root / ".claude/agents/tester.md").write_text(
+            "---\nname: tester\ndescription: d\ntools: Read\n---\n"
+        )
+        backend.settings = {"native_tools": "enforce"}
+        backend.write()
+        outcome = run("explain", "tester", tool)
+        assert outcome.code == code
+        assert outcome.out.splitlines()[0].endswith("denied" if code else "allowed")
+        assert facts(outcome)["governed"] == "native_tools: enforce, by the client's hook alone"
+        assert explained(run("explain", "tester", tool, "--json"))["enforced"] is True
+
+
+def test_a_refusal_that_is_only_observed_is_told_as_one(backend: Project, run: Run) -> None:
+    backend.settings = {"mode": "observe"}
+    backend.write()
+    outcome = run("explain", "tester", "mcp__srv__drop")
+    assert outcome.code == 1
+    assert "denied, but only observed" in outcome.out.splitlines()[0]
+    value = explained(run("explain", "tester", "mcp__srv__drop", "--json"))
+    assert (value["decision"], value["enforced"]) == ("deny", False)

@@ -232,7 +232,7 @@ class TestConfigurationMistakes:
             "http:\n"
             "  port: 70000\n"
         )
-        command(lambda: load(None, cwd=tmp_path))
+        command(lambda: load(None, cwd=tmp_path, trusted=True))
         assert entry.run(["probe"]) == 2
         assert capsys.readouterr().err == (
             "gateway.yaml:4: upstreams.web.agrs is not a known key; did you mean 'args'?\n"

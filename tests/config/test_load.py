@@ -134,6 +134,7 @@ class TestAWholeConfiguration:
             root=str(project.root),
             path="gateway.yaml",
             digest=settings.digest,
+            lines={"upstreams": 1},
             upstreams=settings.upstreams,
         )
 

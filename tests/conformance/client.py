@@ -123,15 +123,16 @@ class Client(ABC):
 class StdioClient(Client):
     """A client of a command that it starts."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path) -> None:
+    def __init__(self, command: Sequence[str], *, cwd: Path, home: Path | None = None) -> None:
         super().__init__()
         self._command, self._cwd = command, cwd
+        self._environment = {"PATH": os.environ["PATH"], "HOME": str(home or cwd)}
 
     def _open(self) -> None:
         self._process = subprocess.Popen(
             self._command,
             cwd=self._cwd,
-            env={"PATH": os.environ["PATH"], "HOME": str(self._cwd)},
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -59,6 +59,7 @@ def write_config(directory: Path, upstream: str, entry: Entry) -> Path:
     config = {
         "agents_from": ["agents"],
         "default_agent": AGENT,
+        "http": {"anonymous": "loopback"},
         "agents": {AGENT: {"grants": {"sampling": [upstream]}}},
         "upstreams": {upstream: dict(entry)},
         "audit": {"directory": "audit"},
@@ -81,8 +82,8 @@ def gateway_before(upstream: str, entry: Entry) -> Iterator[str]:
     """The URL under which a gateway of its own mirrors an upstream."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         config = write_config(Path(directory), upstream, entry)
-        command = [*gateway_command("serve", config), "--port", "0"]
-        pattern = re.compile(rf"^Serving (http\S+/{upstream}/mcp) as {AGENT}$", re.MULTILINE)
+        command = [*gateway_command("serve", config), "--trusted", "--port", "0"]
+        pattern = re.compile(rf"^Serving (http\S+/{upstream}/mcp) ", re.MULTILINE)
         with _serving(command, pattern) as url:
             yield url
 

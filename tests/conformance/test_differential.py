@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.acceptance import accept_in
 from tests.conformance import tee, traffic
 from tests.conformance.client import Client, HttpClient, StdioClient
 from tests.conformance.subjects import (
@@ -131,7 +132,8 @@ def test_a_client_of_an_http_upstream_hears_the_same(tmp_path: Path, over: str) 
 def _over_stdio(entry: Entry, directory: Path) -> Iterator[Client]:
     config = write_config(directory / "gateway", _UPSTREAM, entry)
     command = [*gateway_command("connect", config), _UPSTREAM]
-    with StdioClient(command, cwd=REPOSITORY) as client:
+    accept_in({"HOME": str(directory)}, config)
+    with StdioClient(command, cwd=REPOSITORY, home=directory) as client:
         yield client
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit.reader import UNFINISHED, Problem, read_journals
+from gateway.errors import UserError
+from gateway.identity.tokens import create_token
+from tests.acceptance import accept_in
 from tests.e2e.inbox import PATIENCE_S, Message
 from tests.e2e.stdio import StdioClient
 
@@ -32,6 +35,8 @@ class World:
         self.root = root
         self.upstreams: dict[str, dict[str, Any]] = {}
         self.settings: dict[str, Any] = {}
+        self.accepting = True
+        self.tokens = root / "tokens"
         (root / ".claude" / "agents").mkdir(parents=True)
         (root / "home").mkdir()
         self.env = {
@@ -73,20 +78,30 @@ class World:
             [f"mcp__{name}__{tool}" for name in upstreams or ("canary",) for tool in ALLOWED],
         )
 
+    def token(self, *agents: str) -> str:
+        """A token of the HTTP service that lets its bearer act as one of `agents`."""
+        names = agents or ("tester",)
+        return create_token(self.tokens, names, label="", now_s=time.time(), expires_s=None)[1]
+
     def whole_agent(self, *upstreams: str) -> None:
         """`tester` declares each upstream whole: its resources and prompts as well."""
         self.agent("tester", [f"mcp__{name}" for name in upstreams or ("canary",)])
 
     def write(self) -> Path:
-        """Write the configuration."""
+        """Write the configuration, and accept it where `accepting` is set."""
         path = self.root / "gateway.yaml"
         settings = {
             "upstreams": self.upstreams,
             "default_agent": "tester",
+            "http": {"anonymous": "loopback", "tokens": str(self.tokens)},
             "audit": {"directory": str(self.root / "audit")},
             **self.settings,
         }
         path.write_text(json.dumps(settings))  # YAML is a superset
+        if self.accepting:
+            # What cannot be loaded, the gateway itself complains of.
+            with contextlib.suppress(UserError):
+                accept_in(self.env, path)
         return path
 
     # Running
@@ -95,6 +110,18 @@ class World:
         self, command: str, *more: str, program: Sequence[str] = ("-m", "gateway")
     ) -> list[str]:
         return [sys.executable, *program, command, *more, "--config", str(self.write())]
+
+    def gateway(self, command: str, *more: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the gateway to its end."""
+        return subprocess.run(
+            self.argv(command, *more),
+            env=self.env,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
 
     def connect(
         self, upstream: str = "canary", *more: str, preexec: Callable[[], None] | None = None
@@ -141,7 +168,7 @@ class World:
         entries = read_journals(self.root / "audit", problems.append)
         records = [json.loads(entry.line) for entry in entries]
         # A line that is being written at this very moment may be seen in part.
-        assert {problem.reason for problem in problems} <= {UNFINISHED}
+        assert {problem.reason for problem in problems} <= {UNFINISHED}, problems
         return [
             record
             for record in records

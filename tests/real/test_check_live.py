@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.acceptance import accept_in
 from tests.real.installed import Generation
 from tests.real.rawclient import RawClient
 from tests.real.world import World
@@ -36,10 +37,17 @@ def check(
     world: World, directory: Path, generation: Generation, *more: str
 ) -> subprocess.CompletedProcess[str]:
     config = world.write_config(directory, generation)
+    environment = {
+        **os.environ,
+        **world.environment,
+        "XDG_CACHE_HOME": str(directory / "cache"),
+        "XDG_STATE_HOME": str(directory / "state"),
+    }
+    accept_in(environment, config)
     arguments = ["check", "--live", "--config", str(config), *more]
     result = subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
-        env={**os.environ, **world.environment, "XDG_CACHE_HOME": str(directory / "cache")},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=100,
@@ -47,7 +55,7 @@ def check(
     )
     assert result.stderr == ""
     written = {entry.name for entry in directory.iterdir()}
-    assert written == {"agents", "cache", "gateway.yaml"}
+    assert written == {"agents", "cache", "gateway.yaml", "state"}
     assert _servers(world) == []
     return result
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import yaml
 
+from tests.acceptance import accept_in
 from tests.real.entries import Entry
 from tests.real.installed import Generation
 from tests.real.rawclient import RawClient
 from tests.real.standins.content import CONTENT_PATH
 from tests.real.world import AGENT_FILE, EXAMPLE_UPSTREAMS, World
 
-_ANNOUNCED = re.compile(r"Serving (http://[^/]+)/mcp as ")
+_ANNOUNCED = re.compile(r"Serving (http://[^/]+)/mcp ")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def example_project(world: World, directory: Path, generation: Generation) -> Pr
     for name, entry in config["upstreams"].items():
         config["upstreams"][name] = _teed(entry, directory, name)
     path.write_text(yaml.safe_dump(config))
-    return Project(directory, _environment(directory, world.environment), EXAMPLE_UPSTREAMS)
+    return _accepted(directory, world.environment, EXAMPLE_UPSTREAMS)
 
 
 def project(
@@ -134,6 +135,7 @@ def project(
     config = {
         "agents_from": ["agents"],
         "default_agent": "tester",
+        "http": {"anonymous": "loopback"},
         "upstreams": {
             name: _teed(entry.as_json(), directory, name) for name, entry in entries.items()
         },
@@ -141,7 +143,7 @@ def project(
         "audit": {"directory": "audit"},
     }
     (directory / "gateway.yaml").write_text(yaml.safe_dump(config))
-    return Project(directory, _environment(directory, {}), tuple(entries))
+    return _accepted(directory, {}, tuple(entries))
 
 
 def declared(upstream: str) -> set[str]:
@@ -181,6 +183,13 @@ def _teed(entry: Mapping[str, Any], directory: Path, name: str) -> dict[str, Any
 
 def _tee_file(directory: Path, upstream: str, stream: str) -> Path:
     return directory / f"{upstream}.{stream}"
+
+
+def _accepted(directory: Path, extra: Mapping[str, str], upstreams: tuple[str, ...]) -> Project:
+    """The project that was written, accepted as a person would."""
+    made = Project(directory, _environment(directory, extra), upstreams)
+    accept_in(made.environment, made.config)
+    return made
 
 
 def _environment(directory: Path, extra: Mapping[str, str]) -> dict[str, str]:

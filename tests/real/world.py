@@ -146,6 +146,7 @@ class World:
                 name: self._with_references(self.entry(name, generation)) for name in upstreams
             },
             "audit": {"directory": "audit"},
+            "http": {"anonymous": "loopback"},
         }
         path = directory / "gateway.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))

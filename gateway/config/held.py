@@ -1,0 +1,211 @@
+"""What of a configuration is in force: what the files say now and a person accepted (pure).
+
+A narrowing takes effect at once. What would widen anything, or start a program, is held back.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from gateway.agents import AgentDefinition, Finding
+from gateway.config.accepted import Accepted
+from gateway.config.changes import AgentChange, compare_agents
+from gateway.config.settings import Mode, Settings
+from gateway.policy.compile import Rules, compile_snapshot
+from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
+
+NOTHING = Settings(root="", path="", digest="")
+"""What holds of a configuration that nobody has accepted: the defaults."""
+
+ACCEPTED_VALUES = ("default_agent", "audit", "http", "limits", "mode", "native_tools")
+STANDINGS = ("main_thread", "builtin_agents")
+"""Keys of gateway.yaml: those with one value, and those about callers without an agent file."""
+_NATIVE_TOOLS: tuple[Govern, ...] = ("off", "observe", "enforce")
+_NAMED = 5
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A configuration in force, and a finding for everything that is held back.
+
+    `settings.upstreams` still has the entries that are held: the snapshot's traits tell which.
+    """
+
+    settings: Settings
+    snapshot: Snapshot
+    findings: tuple[Finding, ...]
+
+
+def as_they_are(settings: Settings, definitions: Sequence[AgentDefinition]) -> Snapshot:
+    """The snapshot of a configuration that is taken as it stands."""
+    traits = {
+        name: UpstreamTraits(passthrough_unknown=entry.passthrough_unknown)
+        for name, entry in settings.upstreams.items()
+    }
+    return _compile(settings, definitions, traits, settings.digest)
+
+
+def held_back(
+    settings: Settings, definitions: Sequence[AgentDefinition], accepted: Accepted | None
+) -> Held:
+    """What the files say, as far as `accepted` covers it; None is that nothing was accepted."""
+    effective = _effective(settings, NOTHING if accepted is None else accepted.settings)
+    traits = {}
+    for name, entry in settings.upstreams.items():
+        held = ""
+        if accepted is None or not accepted.covers(entry):
+            held = (
+                f"the upstream {name!r} of this project is not started until a person accepts its "
+                f"entry ({entry.path}:{entry.line}) with `gateway trust`"
+            )
+        traits[name] = UpstreamTraits(entry.passthrough_unknown, held)
+    digest = settings.digest
+    agents = {} if accepted is None else accepted_agents(accepted, effective)
+    snapshot = _compile(effective, definitions, traits, digest)
+    as_accepted = (
+        accepted is not None
+        and accepted.settings.digest == digest
+        and snapshot.agents == agents
+        and effective == settings
+        and not any(trait.held for trait in traits.values())
+    )
+    if as_accepted:
+        return Held(effective, snapshot, ())
+    before = "" if accepted is None else accepted.settings.digest
+    snapshot = msgspec.structs.replace(
+        snapshot,
+        accepted=None if snapshot.agents == agents else agents,
+        digest=hashlib.sha256(f"{digest} {before}".encode()).hexdigest(),
+    )
+    findings = (
+        [_nothing_accepted(settings, definitions)]
+        if accepted is None
+        else [
+            *_held_upstreams(settings, traits),
+            *_held_agents(compare_agents(agents, snapshot.agents)),
+            *_held_values(settings, effective),
+        ]
+    )
+    return Held(effective, snapshot, tuple(findings))
+
+
+def accepted_agents(
+    accepted: Accepted, effective: Settings = NOTHING
+) -> Mapping[str, AgentPermissions]:
+    """The agents as they were accepted, over the upstreams that there were then.
+
+    `effective` has what stands for callers without a file now. Where `observe` was accepted for
+    them, which lets everything pass, that is within it.
+    """
+    settings = accepted.settings
+    standings = {}
+    for key in STANDINGS:
+        before: Standing | None = getattr(settings, key)
+        now: Standing | None = getattr(effective, key)
+        standings[key] = now if before is not None and before.observe and now else before
+    settings = msgspec.structs.replace(settings, **standings)
+    traits = dict.fromkeys(accepted.upstreams, UpstreamTraits())
+    return _compile(settings, accepted.definitions, traits, "").agents
+
+
+def _compile(
+    settings: Settings,
+    definitions: Sequence[AgentDefinition],
+    traits: Mapping[str, UpstreamTraits],
+    digest: str,
+) -> Snapshot:
+    return compile_snapshot(
+        Rules(definitions, settings.agents, settings.main_thread, settings.builtin_agents),
+        traits,
+        digest,
+        observe=settings.mode == "observe",
+        native_tools=settings.native_tools,
+    )
+
+
+def _effective(now: Settings, before: Settings) -> Settings:
+    """The settings in force; `agents` is as it is now, and decided by both forms."""
+    mode: Mode = "observe" if now.mode == before.mode == "observe" else "enforce"
+    return msgspec.structs.replace(
+        now,
+        # Without a default agent more is refused.
+        default_agent=before.default_agent if now.default_agent is not None else None,
+        main_thread=_standing(now.main_thread, before.main_thread),
+        builtin_agents=_standing(now.builtin_agents, before.builtin_agents),
+        mode=mode,
+        native_tools=max(now.native_tools, before.native_tools, key=_NATIVE_TOOLS.index),
+        audit=before.audit,
+        http=before.http,
+        limits=before.limits,
+    )
+
+
+def _standing(now: Standing | None, before: Standing | None) -> Standing | None:
+    """What stands for callers without an agent file."""
+    if now is None or (before is not None and before.observe):
+        return now
+    if now.agent is not None or now.observe:
+        return now if before is not None and _same(now, before) else before
+    # A ceiling is decided by both of its forms, like any agent.
+    return now if before is None or before.agent is None else before
+
+
+def _same(now: Standing, before: Standing) -> bool:
+    return (now.agent, now.observe) == (before.agent, before.observe)
+
+
+def _nothing_accepted(settings: Settings, definitions: Sequence[AgentDefinition]) -> Finding:
+    places = [(settings.path, 1)] if settings.path else []
+    places += [(entry.path, entry.line) for entry in settings.upstreams.values()]
+    places += [(definition.path, 1) for definition in definitions]
+    path, line = places[0] if places else ("", 0)
+    return Finding(
+        "not-accepted",
+        "warning",
+        "Nobody has accepted this configuration yet: no upstream of it is started, and no agent "
+        "may use anything, until a person does so with `gateway trust`.",
+        path,
+        line,
+    )
+
+
+def _held_upstreams(settings: Settings, traits: Mapping[str, UpstreamTraits]) -> Iterator[Finding]:
+    for name, entry in settings.upstreams.items():
+        if traits[name].held:
+            yield Finding(
+                "not-accepted",
+                "warning",
+                f"The upstream {name!r} is not started until a person accepts this entry with "
+                "`gateway trust`.",
+                entry.path,
+                entry.line,
+            )
+
+
+def _held_agents(changes: Sequence[AgentChange]) -> Iterator[Finding]:
+    for change in changes:
+        if change.gained:
+            named = ", ".join(change.gained[:_NAMED])
+            more = len(change.gained) - _NAMED
+            yield Finding(
+                "not-accepted",
+                "warning",
+                f"The agent {change.name!r} may not use {named}"
+                + (f" and {more} more" if more > 0 else "")
+                + " until a person accepts that with `gateway trust`.",
+                change.file,
+                change.line,
+            )
+
+
+def _held_values(settings: Settings, effective: Settings) -> Iterator[Finding]:
+    for key in (*STANDINGS, *ACCEPTED_VALUES):
+        if getattr(settings, key) != getattr(effective, key):
+            yield Finding(
+                "not-accepted",
+                "warning",
+                f"{key} stays as it was accepted until a person accepts the change with "
+                "`gateway trust`.",
+                settings.path,
+                settings.lines.get(key, 1),
+            )
