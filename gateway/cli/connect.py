@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.running import on_signals, require_agent, run
+from gateway.cli.running import on_signals, reloading, require_agent, run
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded, load
 from gateway.config.settings import HttpEntry
@@ -20,6 +20,7 @@ from gateway.transports.stdio import StdioClient
 
 _DRAIN_S = 5.0
 """How long calls under way may still be answered after the client has closed our input."""
+_WATCH_AFTER_S = 0.5
 _GRACE_S = 2.0
 """How long upstreams have to end by themselves."""
 
@@ -45,7 +46,7 @@ def command(
     """
     if everything == (upstream is not None):
         raise click.UsageError("name one UPSTREAM, or give --all.")
-    loaded = load(config, cwd=Path.cwd())
+    loaded = load(config, cwd=Path.cwd(), trusted=False)
     if hook and agent is not None:
         raise click.UsageError("--agent names the one agent that calls, --hook tells many apart.")
     identity = SHARED if hook else require_agent(loaded, agent)
@@ -60,8 +61,11 @@ def command(
                 path=loaded.settings.path or None,
             )
         surface = Mirror(upstream)
-        _require_resolvable(loaded, upstream)
-    return run(_serve(loaded, identity, surface))
+        # What nobody accepted is not started, so nothing of it is looked up either: a reference
+        # may be a command.
+        if not loaded.snapshot.upstreams[upstream].held:
+            _require_resolvable(loaded, upstream)
+    return run(_serve(loaded, config, identity, surface))
 
 
 def _require_resolvable(loaded: Loaded, upstream: str) -> None:
@@ -73,7 +77,7 @@ def _require_resolvable(loaded: Loaded, upstream: str) -> None:
         launch(entry, os.environ, root=loaded.settings.root)
 
 
-async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
+async def _serve(loaded: Loaded, config: Path | None, identity: Identity, surface: Surface) -> int:
     running = open_gateway(loaded, durability="process", hook=identity is SHARED)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
@@ -93,10 +97,15 @@ async def _serve(loaded: Loaded, identity: Identity, surface: Surface) -> int:
     core = SessionCore(running.gateway, surface, identity, client, "stdio")
     session = StdioFront(core, start_failed=start_failed)
     await client.open(session)
+    reloader = reloading(config, loaded, running)
+    # Looking costs a moment, and the client's first message is on its way.
+    beginning = loop.call_later(_WATCH_AFTER_S, reloader.start)
     await asyncio.wait({stopped, client.ended}, return_when=asyncio.FIRST_COMPLETED)
     if not stopped.done() and client.ended.result():
         settled: asyncio.Future[None] = loop.create_task(client.settled(_DRAIN_S))
         await asyncio.wait((stopped, settled), return_when=asyncio.FIRST_COMPLETED)
+    beginning.cancel()
+    reloader.stop()
     await client.flush(1.0)
     reason = stopped.result() if stopped.done() else "the client closed the connection"
     await session.close(reason, _GRACE_S)

@@ -4,11 +4,14 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TypeVar
 
 from gateway.config.load import Loaded
+from gateway.config.watch import Reloader
 from gateway.errors import UserError
 from gateway.identity.identity import Identity, of_process
+from gateway.relay.wiring import Running
 
 T = TypeVar("T")
 
@@ -25,6 +28,12 @@ def require_agent(loaded: Loaded, agent: str | None) -> Identity:
     if loaded.snapshot.observe:
         return identity
     if identity.agent is None:
+        if not loaded.accepted:
+            raise UserError(
+                "nobody has accepted this configuration yet, so its default_agent does not hold; "
+                "run `gateway trust` in a terminal of your own",
+                path=loaded.settings.path or None,
+            )
         raise UserError(
             "no agent is named; give --agent NAME, or set default_agent",
             path=loaded.settings.path or None,
@@ -45,6 +54,20 @@ def require_agent(loaded: Loaded, agent: str | None) -> Identity:
             line=refusal.line,
         )
     return identity
+
+
+def reloading(
+    config: Path | None, loaded: Loaded, running: Running, *, trusted: bool = False
+) -> Reloader:
+    """Has a running gateway follow its files, once it is started."""
+    return Reloader(
+        config,
+        Path.cwd(),
+        trusted,
+        loaded,
+        running.apply,
+        lambda event, data: running.gateway.recorder.event(event, {**data}),
+    )
 
 
 def run(main: Coroutine[object, object, T]) -> T:

@@ -1,51 +1,79 @@
 """`gateway serve`: the gateway as a shared service over streamable HTTP."""
 
 import asyncio
-import contextlib
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import uvicorn
 
-from gateway.cli.running import on_signals, require_agent, run
+from gateway.cli.running import on_signals, reloading, require_agent, run
+from gateway.cli.token import tokens_path
 from gateway.config.load import Loaded, load
-from gateway.config.settings import HttpSettings
+from gateway.config.settings import Durability, HttpSettings
 from gateway.errors import UserError
-from gateway.identity.identity import Identity
+from gateway.identity.bearer import TokenBook
+from gateway.identity.identity import SHARED, Identity, of_process
 from gateway.relay.service import GatewayService
 from gateway.relay.wiring import open_gateway
+from gateway.transports.http_listener import HttpListener
 from gateway.transports.http_server import HttpLimits, HttpServer
 from gateway.wire.methods import HANDSHAKE_REVISIONS
 
 _LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with, not bound to
+_CLOSE_GRACE_S = 3.0
+"""How long answers under way may take once every session has ended."""
 
 
 @click.command(name="serve")
 @click.option("--host", metavar="ADDRESS", help="Where to listen. Default: 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8750; 0 takes a free one.")
-@click.option("--agent", metavar="NAME", help="The agent that calls. Default: default_agent.")
+@click.option(
+    "--agent",
+    metavar="NAME",
+    help="The agent of callers without a token, where http.anonymous lets them in. "
+    "Default: default_agent.",
+)
+@click.option(
+    "--hook",
+    is_flag=True,
+    help="The client's hook (`gateway hook`) says who calls without a token, call by call.",
+)
+@click.option(
+    "--trusted",
+    is_flag=True,
+    help="Take the configuration and the agent files as they are: for a service whose files its "
+    "callers cannot write. Default: what was accepted with `gateway trust`.",
+)
 @click.option(
     "-c",
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
 )
-def command(host: str | None, port: int | None, agent: str | None, config: Path | None) -> int:
+def command(
+    host: str | None,
+    port: int | None,
+    agent: str | None,
+    hook: bool,
+    trusted: bool,
+    config: Path | None,
+) -> int:
     """Put the gateway in front of every upstream, over HTTP.
 
-    /UPSTREAM/mcp mirrors one upstream, /mcp serves all of them with tools named UPSTREAM__TOOL.
-    /healthz says that the process lives, /readyz that calls can be recorded and so be served.
+    /UPSTREAM/mcp mirrors one upstream, /mcp serves all of them with tools named UPSTREAM__TOOL. A
+    bearer token (`gateway token create`) says which agent calls; a token of several agents needs
+    /agents/NAME in front of the path. /healthz says that the process lives, /readyz that calls can
+    be recorded and so be served.
     """
-    loaded = load(config, cwd=Path.cwd())
-    identity = require_agent(loaded, agent)
+    loaded = load(config, cwd=Path.cwd(), trusted=trusted)
     http = loaded.settings.http
     bound = http.host if host is None else host
     hosts = _accepted_hosts(bound, http)
-    return run(_serve(loaded, identity, bound, http.port if port is None else port, hosts))
+    anonymous = _anonymous(loaded, agent, hook=hook, local=hosts <= _LOOPBACK)
+    book = TokenBook.open(tokens_path(loaded.settings))
+    listening = (bound, http.port if port is None else port)
+    return run(_serve(loaded, config, trusted, anonymous, book, listening, hosts))
 
 
 def _accepted_hosts(bound: str, http: HttpSettings) -> frozenset[str]:
@@ -59,31 +87,45 @@ def _accepted_hosts(bound: str, http: HttpSettings) -> frozenset[str]:
     return named | (_LOOPBACK if own in _LOOPBACK else frozenset((own.lower(),)))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, less its own signal handling: sessions are ended before it stops.
-
-    `listening` is set once it takes connections.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _anonymous(loaded: Loaded, agent: str | None, *, hook: bool, local: bool) -> Identity | None:
+    """Who calls without a token; None where nobody may."""
+    path = loaded.settings.path or None
+    if loaded.settings.http.anonymous is None:
+        if hook or agent is not None:
+            raise UserError(
+                "--agent and --hook are about callers without a token, and http.anonymous does not "
+                "let them in; set it to loopback, or create a token (`gateway token create`)",
+                path=path,
+            )
+        return None
+    if not local:
+        raise UserError(
+            "http.anonymous lets callers on this host in without a token, which cannot be told "
+            "from callers through a proxy on it; remove it, or listen on loopback alone",
+            path=path,
+        )
+    if hook and agent is not None:
+        raise click.UsageError("--agent names the one agent that calls, --hook tells many apart.")
+    if hook:
+        return SHARED
+    named = of_process(agent, loaded.settings.default_agent)
+    return named if named.agent is None else require_agent(loaded, agent)
 
 
 async def _serve(
-    loaded: Loaded, identity: Identity, host: str, port: int, hosts: frozenset[str]
+    loaded: Loaded,
+    config: Path | None,
+    trusted: bool,
+    anonymous: Identity | None,
+    book: TokenBook,
+    listening: tuple[str, int],
+    hosts: frozenset[str],
 ) -> int:
-    local = hosts <= _LOOPBACK
-    gateway, journal = open_gateway(loaded, durability="process" if local else "power")
-    service = GatewayService(gateway, identity, loaded.settings.upstreams)
+    host, port = listening
+    durability: Durability = "process" if hosts <= _LOOPBACK else "power"
+    running = open_gateway(loaded, durability=durability, hook=anonymous is SHARED)
+    upstreams = loaded.settings.upstreams
+    service = GatewayService(running.gateway, upstreams, book, anonymous=anonymous)
     limits = HttpLimits(
         max_message_bytes=loaded.settings.limits.max_message_bytes,
         hosts=hosts,
@@ -91,59 +133,38 @@ async def _serve(
         revisions=frozenset(HANDSHAKE_REVISIONS),
     )
     app = HttpServer(service, limits)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http="httptools",
-        loop="none",
-        lifespan="off",
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
-    server = _Server(config)
-    stopping: list[asyncio.Task[None]] = []
-
-    async def stop() -> None:
-        await app.close()
-        server.should_exit = True
-
-    def begin_stop(reason: str) -> None:
-        if not stopping:
-            stopping.append(asyncio.get_running_loop().create_task(stop()))
-
-    on_signals(begin_stop)
-    serving = asyncio.get_running_loop().create_task(server.serve())
-    listening = asyncio.get_running_loop().create_task(server.listening.wait())
-    await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
-    if server.started:
-        _announce(service, server, identity, local=local)
+    listener = HttpListener(app, max_body_bytes=limits.max_message_bytes)
+    stop = asyncio.Event()
+    on_signals(lambda reason: stop.set())
+    reloader = reloading(config, loaded, running, trusted=trusted)
     try:
-        await serving
-    except SystemExit:
-        raise UserError(
-            f"cannot listen on {host}:{port}; name a free --port and an address of this host"
-        ) from None
+        try:
+            await listener.start(host, port)
+        except OSError:
+            raise UserError(
+                f"cannot listen on {host}:{port}; name a free --port and an address of this host"
+            ) from None
+        reloader.start()
+        _announce(service, listener, anonymous)
+        await stop.wait()
+        listener.stop_accepting()
     finally:
-        listening.cancel()
+        reloader.stop()
         await app.close()
-        gateway.recorder.flush()
-        journal.close()
+        await listener.close(_CLOSE_GRACE_S)
+        running.close()
     return 0
 
 
-def _announce(
-    service: GatewayService, server: uvicorn.Server, identity: Identity, *, local: bool
-) -> None:
-    address = server.servers[0].sockets[0].getsockname()
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+def _announce(service: GatewayService, listener: HttpListener, anonymous: Identity | None) -> None:
+    host, port = listener.address
+    if ":" in host:
+        host = f"[{host}]"
+    callers = "to bearers of a token"
+    if anonymous is SHARED:
+        callers += " and to whom the client's hook names"
+    elif anonymous is not None:
+        callers += f" and as {anonymous.agent or 'the agent of the path'} to this host"
     for path in service.paths:
-        sys.stderr.write(f"Serving http://{host}:{address[1]}{path} as {identity.agent}\n")
-    if not local:
-        sys.stderr.write(
-            "Warning: this address is not loopback, and whoever reaches it is served without a "
-            "credential\n"
-        )
+        sys.stderr.write(f"Serving http://{host}:{port}{path} {callers}\n")
     sys.stderr.flush()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _GUESS_BYTES = 256
 _ID = re.compile(rb'"id"[ \t]*:[ \t]*([0-9]{1,18})[ \t]*[,}]')
+_MAYBE_BATCH = b"[ \t\r\n"
+"""How a frame begins that is not an object at once."""
 _ABANDONED_KEPT = 10_000
 
 
@@ -65,14 +67,15 @@ class ConnectionOwner(Protocol):
 class Connection:
     """The requests in flight on one transport. Implements UpstreamEvents.
 
-    `revision` is the negotiated protocol revision once the handshake is done. `envelope` is what
-    requests of a stateless revision carry where they bring none of their own.
+    `modern` says whether the upstream speaks a stateless revision here. `envelope` is what requests
+    of such a revision carry where they bring none of their own.
     """
 
     def __init__(self, name: str, owner: ConnectionOwner, envelope: RequestEnvelope) -> None:
         self.name = name
         self.envelope = envelope
-        self.revision: str | None = None
+        self.modern = False
+        self._revision: str | None = None
         self.transport: UpstreamTransport | None = None
         self._owner = owner
         self._pending: dict[int, Answered] = {}
@@ -82,9 +85,14 @@ class Connection:
         self._noises = 0
 
     @property
-    def modern(self) -> bool:
-        """Whether the upstream speaks a stateless revision here."""
-        return self.revision in MODERN_REVISIONS
+    def revision(self) -> str | None:
+        """The negotiated protocol revision, once the handshake is done."""
+        return self._revision
+
+    @revision.setter
+    def revision(self, revision: str) -> None:
+        self._revision = revision
+        self.modern = revision in MODERN_REVISIONS
 
     def next_id(self) -> int:
         """Take an id, for a request whose params must carry it."""
@@ -161,10 +169,11 @@ class Connection:
 
     def frame_received(self, frame: bytes, request: int | None) -> None:
         """Take one frame, or each member of a batch where the revision has them."""
-        members = None
+        if frame[:1] not in _MAYBE_BATCH:
+            self._member_received(frame, request)
+            return
         try:
-            if frame[:1] in b"[ \t\r\n":
-                members = split_batch(frame)
+            members = split_batch(frame)
             if members is not None and self.revision not in BATCH_REVISIONS:
                 raise MalformedFrame("batches are not part of this protocol revision")
         except MalformedFrame as malformed:

@@ -11,15 +11,18 @@ from gateway.audit.errors import AuditUnavailable
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
 from gateway.audit.records import (
+    CallIds,
     ClientInfo,
     Decision,
     Event,
+    HostCall,
     Outcome,
     Record,
     Status,
     Timestamps,
     Transport,
 )
+from gateway.identity.identity import HostCall as HostSaid
 from gateway.identity.identity import Identity
 from gateway.policy.values import Action
 from gateway.policy.values import Decision as Verdict
@@ -28,6 +31,8 @@ from gateway.wire.params import Params, encode
 
 _INLINE_BYTES = 64 * 1024
 """Results up to this size are digested on the event loop, larger ones in a thread."""
+
+_IS_ERROR = b'"isError"'
 
 Committed = Callable[[AuditUnavailable | None], None]
 Scalars = dict[str, str | int | bool | None]
@@ -65,6 +70,7 @@ class Recorder:
         self._snapshot = snapshot
         self._aside: set[asyncio.Task[None]] = set()
         self._now = Timestamps()
+        self.new_call_id: Callable[[], str] = CallIds()
         self._waiting: list[tuple[Record, Committed | None]] = []
 
     @property
@@ -138,9 +144,11 @@ class Recorder:
             file=verdict.file or None,
             line=verdict.line or None,
             reason=verdict.reason,
+            enforced=verdict.enforced,
             snapshot=self._snapshot if snapshot is None else snapshot,
             definition=verdict.definition or None,
-            trace=_trace(params),
+            host=None if identity.host is None else _host(identity.host),
+            trace=_trace(params) if "_meta" in params else None,
         )
         self._append(record, then)
 
@@ -164,13 +172,14 @@ class Recorder:
     def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
         """Record an answer: its size, its keyed digest, and whether it was an error."""
         duration_us = _since_us(started_ns)
-        if response.result is None:
+        result = response.result
+        if result is None:
             self.failed(call, started_ns, "error", _error_code(response.error))
-        elif response.result.nbytes <= _INLINE_BYTES:
-            examined = _examine(response.result, self._digester, tool)
-            self._answered(call, duration_us, examined)
+        elif result.nbytes <= _INLINE_BYTES:
+            is_error = tool and _says_error(bytes(result))
+            self._answered(call, duration_us, result, self._digester.digest(result), is_error)
         else:
-            work = self._examine_aside(call, duration_us, response.result, tool)
+            work = self._examine_aside(call, duration_us, result, tool)
             task = asyncio.get_running_loop().create_task(work)
             self._aside.add(task)
             task.add_done_callback(self._aside.discard)
@@ -199,26 +208,23 @@ class Recorder:
     async def _examine_aside(
         self, call: str, duration_us: int, result: memoryview, tool: bool
     ) -> None:
-        loop = asyncio.get_running_loop()
-        examined = await loop.run_in_executor(None, _examine, result, self._digester, tool)
-        self._answered(call, duration_us, examined)
+        digest, is_error = await asyncio.get_running_loop().run_in_executor(
+            None, _examine, result, self._digester, tool
+        )
+        self._answered(call, duration_us, result, digest, is_error)
 
-    def _answered(self, call: str, duration_us: int, examined: "_Examined") -> None:
+    def _answered(
+        self, call: str, duration_us: int, result: memoryview, digest: str, is_error: bool
+    ) -> None:
         record = Outcome(
             time=self._now(),
             call=call,
-            status="tool_error" if examined.is_error else "ok",
+            status="tool_error" if is_error else "ok",
             duration_us=duration_us,
-            result_size_bytes=examined.size_bytes,
-            result_digest=examined.digest,
+            result_size_bytes=result.nbytes,
+            result_digest=digest,
         )
         self._append(record, None)
-
-
-class _Examined(msgspec.Struct, frozen=True):
-    size_bytes: int
-    digest: str
-    is_error: bool
 
 
 class _ToolResult(msgspec.Struct, rename="camel"):
@@ -233,16 +239,24 @@ _decode_tool_result = msgspec.json.Decoder(_ToolResult).decode
 _decode_error = msgspec.json.Decoder(_Error).decode
 
 
-def _examine(result: memoryview, digester: Digester, tool: bool) -> _Examined:
-    whole = result.obj
-    encoded = whole if isinstance(whole, bytes) and len(whole) == result.nbytes else bytes(result)
-    is_error = False
-    if tool and b'"isError"' in encoded:
-        try:
-            is_error = _decode_tool_result(encoded).is_error
-        except (msgspec.DecodeError, RecursionError):
-            is_error = False
-    return _Examined(len(encoded), digester.digest(encoded), is_error)
+def _examine(result: memoryview, digester: Digester, tool: bool) -> tuple[str, bool]:
+    """The digest of a large result, and whether it says that it is an error.
+
+    Without a search first, as for a small one: of a large text that costs more than to decode it,
+    which makes nothing but the one member.
+    """
+    return digester.digest(result), tool and _decodes_to_error(result)
+
+
+def _says_error(encoded: bytes) -> bool:
+    return _IS_ERROR in encoded and _decodes_to_error(encoded)
+
+
+def _decodes_to_error(encoded: bytes | memoryview) -> bool:
+    try:
+        return _decode_tool_result(encoded).is_error
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def _error_code(encoded: bytes | None) -> int | None:
@@ -250,6 +264,15 @@ def _error_code(encoded: bytes | None) -> int | None:
         return _decode_error(encoded or b"").code
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _host(call: HostSaid) -> HostCall:
+    return HostCall(
+        session=call.session,
+        tool_use_id=call.tool_use_id,
+        agent_type=call.agent_type,
+        agent_id=call.agent_id,
+    )
 
 
 def _trace(params: Params) -> str | None:

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, pool: HttpPool, origin: Origin) -> None:
         self.origin = origin
+        self.loop = asyncio.get_running_loop()
         self.deadline: float | None = None  # of the headers, or of being kept
         self.keep_alive_s: float | None = None
         self._pool = pool

@@ -111,7 +111,7 @@ class HttpPool:
         if self._closed or keep_s <= 0:
             connection.abort()
             return
-        connection.deadline = asyncio.get_running_loop().time() + keep_s
+        connection.deadline = connection.loop.time() + keep_s
         self._idle[connection.origin].append(connection)
 
     def opened(self, connection: Connection) -> None:
@@ -139,8 +139,7 @@ class HttpPool:
 
     def _begin(self, connection: Connection, exchange: Exchange, *, kept: bool) -> None:
         limit_s = self._headers_timeout_s
-        now = asyncio.get_running_loop().time()
-        connection.deadline = None if limit_s is None else now + limit_s
+        connection.deadline = None if limit_s is None else connection.loop.time() + limit_s
         connection.begin(exchange, kept=kept)
 
     def _connect_for(self, exchange: Exchange) -> None:

@@ -1,6 +1,5 @@
 """The ways back to an HTTP client: the answer to a POST, the GET stream, what waits for either."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -15,10 +14,24 @@ class MessageQueue:
     """Messages on their way into one response.
 
     `full` and `drained` are called when a slow client lets more than a few megabytes pile up, and
-    when it has caught up.
+    when it has caught up; `changed`, which the writer of the response sets, at every message and at
+    the end.
     """
 
+    __slots__ = (
+        "_abandoned",
+        "_closed",
+        "_drained",
+        "_ended",
+        "_frames",
+        "_full",
+        "_is_full",
+        "_size_bytes",
+        "changed",
+    )
+
     def __init__(self, full: Callable[[], None], drained: Callable[[], None]) -> None:
+        self.changed: Callable[[], None] = nothing
         self._frames: deque[bytes] = deque()
         self._size_bytes = 0
         self._is_full = False
@@ -27,12 +40,16 @@ class MessageQueue:
         self._ended = False
         self._closed = False
         self._abandoned = False
-        self._wake = asyncio.Event()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._ended
+
+    @property
+    def spent(self) -> bool:
+        """Whether everything has been taken, and nothing more will come."""
+        return self._ended and not self._frames
 
     @property
     def abandoned(self) -> bool:
@@ -48,12 +65,13 @@ class MessageQueue:
         if self._size_bytes > _FULL_BYTES and not self._is_full:
             self._is_full = True
             self._full()
-        self._wake.set()
+        self.changed()
 
     def end(self) -> None:
         """Nothing more will come."""
-        self._ended = True
-        self._wake.set()
+        if not self._ended:
+            self._ended = True
+            self.changed()
 
     def abandon(self) -> None:
         """The client has closed the response."""
@@ -71,29 +89,15 @@ class MessageQueue:
             self._drained()
         return frame
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait until there is a message or the end; False when neither came in time."""
-        return bool(self._frames) or self._ended or await self.change(timeout_s)
-
-    async def change(self, timeout_s: float | None) -> bool:
-        """Wait for one more message or the end; False when neither came in time."""
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        return True
-
     def close(self) -> None:
         """The response is over: what is left is dropped."""
-        self.end()
         self._closed = True
         self._frames.clear()
         self._size_bytes = 0
         if self._is_full:
             self._is_full = False
             self._drained()
+        self.end()
 
 
 class PostReply:
@@ -104,6 +108,18 @@ class PostReply:
     (`streams`) or the response is over, such a message goes to `outlet`. A stream that the client
     can resume goes on without it; `queue` feeds the first response.
     """
+
+    __slots__ = (
+        "_outlet",
+        "_stream",
+        "_streams",
+        "answers",
+        "code",
+        "expected",
+        "queue",
+        "rejected",
+        "streamed",
+    )
 
     def __init__(self, queue: MessageQueue, outlet: "HttpOutlet", *, streams: bool) -> None:
         self.queue = queue
@@ -247,3 +263,17 @@ class HttpOutlet:
             self._stream.end()
         for reply in tuple(self._replies):
             reply.queue.end()
+
+
+class NoOutlet(HttpOutlet):
+    """The way to a client that can be told nothing but answers."""
+
+    def attach_reply(self, reply: PostReply) -> None:
+        """Nothing waits for it."""
+
+    def send(self, frame: bytes) -> None:
+        """Drop a message."""
+
+
+def nothing() -> None:
+    """Nobody has to know."""

@@ -7,17 +7,36 @@ child's exit has to be read at once, without waiting for an end that may not com
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+if sys.platform == "linux":
+    import fcntl
+
 _CHUNK_BYTES = 64 << 10  # what a pipe holds
+_LARGE_CHUNK_BYTES = 256 << 10
+_WIDE_BYTES = 1 << 20
 _DRAIN_CHUNKS = 64
 _HIGH_WATER_BYTES = 64 << 10
 _LOW_WATER_BYTES = 16 << 10
+
+
+def widen(descriptor: int) -> None:
+    """Have a pipe hold 1 MiB, where the system lets us and it is a pipe.
+
+    Only for one that was found full: what a user's pipes may hold together is limited (64 MiB), and
+    beyond that every new one is tiny.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) < _WIDE_BYTES:
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _WIDE_BYTES)
 
 
 class PipeReader:
@@ -37,6 +56,7 @@ class PipeReader:
         self._ended = ended
         self._open = True
         self._reading = False
+        self._chunk_bytes = _CHUNK_BYTES
         os.set_blocking(self._fd, False)
         self.resume()
 
@@ -67,12 +87,15 @@ class PipeReader:
 
     def _read(self) -> bool:
         try:
-            chunk = os.read(self._fd, _CHUNK_BYTES)
+            chunk = os.read(self._fd, self._chunk_bytes)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             chunk = b""
         if chunk:
+            if len(chunk) == self._chunk_bytes == _CHUNK_BYTES:  # something large is on its way
+                widen(self._fd)
+                self._chunk_bytes = _LARGE_CHUNK_BYTES
             self._received(chunk)
             return True
         self.close()
@@ -145,6 +168,7 @@ class PipeWriter:
         if written < 0:
             return
         if written < len(data):
+            widen(self._fd)
             self._rest += memoryview(data)[written:]
             self._loop.add_writer(self._fd, self._flush)
         self._resume_if_drained()

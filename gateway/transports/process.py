@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _STDERR_LINES = 200
 _STDERR_BYTES = 64 << 10
 _DETAIL_LINES = 20
+_OBJECT = ord("{")
 _LINGER_S = 1.0  # from the end of stdin or stdout to the verdict that the process is of no use
 
 
@@ -164,7 +165,7 @@ class StdioUpstream:
             return
         if isinstance(frame, Oversized):
             self._events.frame_dropped(frame)
-        elif frame.lstrip(b" \t\r")[:1] in (b"{", b"["):
+        elif frame[0] == _OBJECT or frame.lstrip(b" \t\r")[:1] in (b"{", b"["):
             self._events.frame_received(frame, None)
         else:
             self._events.noise(len(frame))

@@ -7,9 +7,11 @@ import stat
 import threading
 
 from gateway.transports.client import ClientHandler
+from gateway.transports.pipes import widen
 from gateway.wire.lines import LineFramer, Oversized
 
 _HIGH_WATER_BYTES = 4 * 1024 * 1024
+_JOINED_BYTES = 64 * 1024
 
 
 class StdioClient:
@@ -28,6 +30,8 @@ class StdioClient:
         self._paused = False
         self._loop = asyncio.get_running_loop()
         self._sent: list[bytes] = []
+        self._sent_bytes = 0
+        self._stdout = -1
         self._expected = 0
         self._settled = asyncio.Event()
         self._settled.set()
@@ -40,8 +44,9 @@ class StdioClient:
         loop = asyncio.get_running_loop()
         output = os.dup(1)
         os.dup2(2, 1)
+        self._stdout = _pipe_to(output)
         transport, _ = await loop.connect_write_pipe(
-            lambda: _Output(self, handler), os.fdopen(_pipe_to(output), "wb", 0)
+            lambda: _Output(self, handler), os.fdopen(self._stdout, "wb", 0)
         )
         transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._output = transport
@@ -90,12 +95,19 @@ class StdioClient:
         if not self._sent:
             self._loop.call_soon(self._write_sent)
         self._sent += (frame, b"\n")
+        self._sent_bytes += len(frame)
 
     def _write_sent(self) -> None:
         """Write what this turn of the event loop has brought, at once."""
         sent, self._sent = self._sent, []
+        size_bytes, self._sent_bytes = self._sent_bytes, 0
         output = self._output
-        if sent and output is not None and not output.is_closing():
+        if not sent or output is None or output.is_closing():
+            return
+        if size_bytes <= _JOINED_BYTES:
+            output.write(b"".join(sent))
+        else:
+            widen(self._stdout)
             output.writelines(sent)
 
     def answer(self, frame: bytes, code: int | None = None) -> None:

@@ -14,9 +14,10 @@ BOTH = "application/json, text/event-stream"
 class HttpClient(Inbox):
     """One session with one endpoint. What any response carries goes into the one inbox."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         super().__init__()
         self.url = url
+        self.token = token
         self.session: str | None = None
         self.statuses: list[int] = []
         self._http = httpx.Client(timeout=30, trust_env=False)
@@ -40,6 +41,8 @@ class HttpClient(Inbox):
         headers = {"Content-Type": "application/json", "Accept": BOTH}
         if self.session is not None:
             headers["Mcp-Session-Id"] = self.session
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
         return headers | {name.replace("_", "-"): value for name, value in more.items()}
 
     def open(self, revision: str = LATEST, **capabilities: Any) -> Message:

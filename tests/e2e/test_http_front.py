@@ -26,6 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
     world.settings["http"] = {
         "allowed_hosts": ["gateway.example"],
         "allowed_origins": ["https://app.example"],
+        "tokens": str(world.tokens),
     }
     return world
 
@@ -37,8 +38,13 @@ def served(shared: World) -> Iterator[ServedGateway]:
 
 
 @pytest.fixture
-def client(served: ServedGateway) -> Iterator[HttpClient]:
-    with HttpClient(served.url()) as client:
+def token(shared: World) -> str:
+    return shared.token()
+
+
+@pytest.fixture
+def client(served: ServedGateway, token: str) -> Iterator[HttpClient]:
+    with HttpClient(served.url(), token) as client:
         yield client
 
 
@@ -82,7 +88,8 @@ class TestSource:
                 connection.putheader(*header)
             connection.putheader("Content-Length", str(len(OPEN)))
             connection.endheaders(OPEN)
-            assert connection.getresponse().status in (400, 403)
+            with connection.getresponse() as response:
+                assert response.status in (400, 403)
             connection.close()
 
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/mcp", "/canary/mcp", "/nowhere"])
@@ -220,12 +227,12 @@ class TestSessions:
         assert text_of(client.call("echo", {"text": "alive"})) == "alive"
 
     def test_a_thousand_calls_of_twenty_sessions_are_never_mixed(
-        self, shared: World, served: ServedGateway
+        self, shared: World, served: ServedGateway, token: str
     ) -> None:
         url = httpx.URL(served.url())
 
         async def lane(session: str, name: str, numbers: Iterable[int]) -> None:
-            connection = await Wire.connect(url)
+            connection = await Wire.connect(url, token)
             for number in numbers:
                 text = f"{name}-{number}"
                 _, body = await connection.post(call(number, "echo", {"text": text}), session)
@@ -235,7 +242,7 @@ class TestSessions:
             connection.close()
 
         async def one(name: str) -> None:
-            connection = await Wire.connect(url)
+            connection = await Wire.connect(url, token)
             session, _ = await connection.post(OPEN, "")
             await connection.post(frame({"method": "notifications/initialized"}), session)
             lanes = (lane(session, name, range(first, 50, 5)) for first in range(5))
@@ -253,17 +260,19 @@ class TestSessions:
 class Wire:
     """One connection on which POSTs follow one another; JSON answers only."""
 
-    def __init__(self, url: httpx.URL, streams: tuple[Any, Any]) -> None:
+    def __init__(self, url: httpx.URL, token: str, streams: tuple[Any, Any]) -> None:
         self.url = url
+        self.token = token
         self.reader, self.writer = streams
 
     @classmethod
-    async def connect(cls, url: httpx.URL) -> "Wire":
-        return cls(url, await asyncio.open_connection(url.host, url.port))
+    async def connect(cls, url: httpx.URL, token: str) -> "Wire":
+        return cls(url, token, await asyncio.open_connection(url.host, url.port))
 
     async def post(self, body: bytes, session: str) -> tuple[str, bytes]:
         """The id of the session, where the response has one, and the body."""
         headers = f"Host: {self.url.host}\r\nContent-Type: application/json\r\nAccept: {BOTH}\r\n"
+        headers += f"Authorization: Bearer {self.token}\r\n"
         if session:
             headers += f"Mcp-Session-Id: {session}\r\n"
         head = f"POST {self.url.path} HTTP/1.1\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
@@ -281,8 +290,8 @@ def test_an_idle_session_ends_and_a_busy_one_does_not(world: World) -> None:
     world.canary()
     world.usual_agent()
     serve_briefly = (
-        "import sys, gateway.transports.http_server as server\n"
-        "server.IDLE_S, server._SWEEP_S = 0.6, 0.1\n"
+        "import sys, gateway.transports.http_sessions as sessions\n"
+        "sessions.IDLE_S, sessions._SWEEP_S = 0.6, 0.1\n"
         "from gateway.cli.main import run\n"
         "sys.exit(run(sys.argv[1:]))\n"
     )
