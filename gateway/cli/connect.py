@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.running import on_signals, reloading, require_agent, run
+from gateway.config.files import user_config
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded, load
 from gateway.config.settings import HttpEntry
@@ -47,6 +48,11 @@ def command(
     if everything == (upstream is not None):
         raise click.UsageError("name one UPSTREAM, or give --all.")
     loaded = load(config, cwd=Path.cwd(), trusted=False)
+    if config is None and upstream is not None and upstream not in loaded.settings.upstreams:
+        # The client starts servers of the user's own in every project.
+        own = user_config(os.environ)
+        if own.exists():
+            config, loaded = own, load(own, cwd=Path.cwd(), trusted=False)
     if hook and agent is not None:
         raise click.UsageError("--agent names the one agent that calls, --hook tells many apart.")
     identity = SHARED if hook else require_agent(loaded, agent)

@@ -26,9 +26,16 @@ EXIT_BROKEN_PIPE = 141
 
 # Name -> one line of help, so that the listing needs none of the modules.
 COMMANDS = {
+    "init": "Put the gateway between this project's clients and their servers.",
+    "enforce": "End observe mode: refuse what was only recorded so far.",
+    "uninstall": "Take back what init did, byte for byte.",
     "connect": "Put the gateway between a client and one upstream, over stdio.",
     "serve": "Put the gateway in front of every upstream, over HTTP.",
+    "token": "Create, list and revoke the tokens of the HTTP service.",
+    "trust": "Accept what the configuration starts and what its agents may use.",
+    "hook": "Answer a client that asks before it runs a tool (its PreToolUse hook).",
     "check": "Check the configuration, the agent files and what the upstreams offer.",
+    "doctor": "Look at everything from the client's files to the audit log.",
     "explain": "Say what an agent may do with a tool, and which line decides it.",
     "agents": "List the agent definitions and what each one may reach.",
     "audit": "Read, search, verify and export the audit log.",

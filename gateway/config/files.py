@@ -87,7 +87,8 @@ def find(path: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Place:
     """Find the configuration: `path`, else what the variable says, else upward from `cwd`.
 
     Upward ends at the root of the repository; outside of one only `cwd` is looked at, because a
-    directory above may be anybody's. Raises UserError where there is nothing.
+    directory above may be anybody's. Where there is nothing, it is the user's own, if that exists.
+    Raises UserError where there is nothing at all.
     """
     named = path if path is not None else environ.get(CONFIG_VARIABLE)
     if named:
@@ -102,6 +103,9 @@ def find(path: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Place:
             os.path.lexists(directory / name) for name in (CLIENT_CONFIG_NAME, *AGENT_DIRECTORIES)
         ):
             return Place(directory, None)
+    own = user_config(environ)
+    if os.path.lexists(own):
+        return Place(own.parent, own)
     looked = str(directories[0])
     if len(directories) > 1:
         looked += f" and the directories above it up to {directories[-1]}"
@@ -109,6 +113,15 @@ def find(path: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Place:
         f"No configuration: looked in {looked} for {CONFIG_NAME}, {CLIENT_CONFIG_NAME}, "
         f"{' and '.join(AGENT_DIRECTORIES)}; create one of them, or name a file with --config."
     )
+
+
+def user_config(environ: Mapping[str, str]) -> Path:
+    """The configuration for all projects of the user, whether it exists or not."""
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    if not base.is_absolute():
+        base = Path(environ.get("HOME", "/")) / ".config"
+    return base / "mcp-tool-gateway" / CONFIG_NAME
 
 
 def read_config(place: Place) -> SourceFile | None:
@@ -181,6 +194,8 @@ class _Reader:
 
     def agents(self, name: SourceName) -> None:
         top = self.place.located(name.text)
+        if name.text.startswith("~") and not os.path.lexists(top):
+            return  # whoever shares the configuration need not have agents of their own
         try:
             if top.is_dir():
                 for path in self.markdown_under(top):

@@ -679,3 +679,33 @@ class TestFindings:
         project.agent("backend", "mcp__nowhere__x")
         loaded = project.load()
         assert "unknown-upstream" in [finding.code for finding in loaded.findings]
+
+
+class TestTheUsersOwn:
+    @pytest.fixture
+    def own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        path = tmp_path / "config" / "mcp-tool-gateway" / "gateway.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text("upstreams: {mine: {command: mine}}\n")
+        return path
+
+    def test_it_holds_where_a_project_has_nothing(self, project: Project, own: Path) -> None:
+        loaded = project.load()
+        assert list(loaded.settings.upstreams) == ["mine"]
+        assert loaded.settings.root == str(own.parent)
+
+    @pytest.mark.parametrize("name", ["gateway.yaml", ".mcp.json"])
+    def test_what_a_project_has_comes_first(self, project: Project, own: Path, name: str) -> None:
+        key = "upstreams" if name == "gateway.yaml" else "mcpServers"
+        project.write(name, json.dumps({key: {"theirs": {"command": "theirs"}}}))
+        assert list(project.load().settings.upstreams) == ["theirs"]
+
+
+def test_agent_files_of_a_home_that_has_none_are_no_mistake(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    project.agent("one", "mcp__srv")
+    project.config("agents_from: [.claude/agents, ~/.claude/agents]")
+    assert [each.name for each in project.load().definitions] == ["one"]
