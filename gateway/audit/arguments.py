@@ -1,12 +1,15 @@
 """What a record keeps of a call's arguments: nothing, their shape, or all of them."""
 
-from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 from gateway.audit.keys import Digester
 
 ArgumentsLevel: TypeAlias = Literal["none", "shape", "full"]
+
+_Container: TypeAlias = tuple[dict[str, object] | Sequence[object], dict[str, object]]
+"""A value that has others inside, and what is said of it."""
 
 MAX_DEPTH: Final = 6
 MAX_NODES: Final = 128  # values described in one summary, the outer ones first
@@ -44,43 +47,53 @@ def summarise_arguments(
 
 def _shape(arguments: object) -> dict[str, object]:
     # Breadth first, so that one deep or wide member does not use up the room of its siblings.
+    # Only what holds others waits for its turn.
     root: dict[str, object] = {}
-    room = MAX_NODES
-    waiting: deque[tuple[object, dict[str, object], int]] = deque([(arguments, root, 0)])
-    while waiting:
-        value, node, depth = waiting.popleft()
-        if isinstance(value, dict):
-            node["type"] = "object"
-            node["count"] = len(value)
-            if depth < MAX_DEPTH and value and room:
-                members: list[dict[str, object]] = []
-                node["members"] = members
+    waiting: list[_Container] = []
+    _describe(arguments, root, waiting)
+    room, depth = MAX_NODES, 0
+    while waiting and depth < MAX_DEPTH:
+        level, waiting = waiting, []
+        for value, node in level:
+            if not room:
+                return root
+            inside: list[dict[str, object]] = []
+            if isinstance(value, dict):
+                node["members"] = inside
                 for key, item in islice(value.items(), room):
                     member: dict[str, object] = {"key": key}
                     if len(key) > MAX_KEY_CHARS:
                         member = {"key": key[:MAX_KEY_CHARS], "key_cut": True}
-                    members.append(member)
-                    waiting.append((item, member, depth + 1))
-                room -= len(members)
-        elif isinstance(value, list | tuple):
-            node["type"] = "array"
-            node["count"] = len(value)
-            if depth < MAX_DEPTH and value and room:
-                elements: list[dict[str, object]] = []
-                node["elements"] = elements
-                for item in islice(value, min(room, MAX_ELEMENTS)):
+                    _describe(item, member, waiting)
+                    inside.append(member)
+            else:
+                node["elements"] = inside
+                for item in value[: min(room, MAX_ELEMENTS)]:
                     element: dict[str, object] = {}
-                    elements.append(element)
-                    waiting.append((item, element, depth + 1))
-                room -= len(elements)
-        elif isinstance(value, str):
-            node["type"] = "string"
-            node["size_bytes"] = (
-                len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-            )
-        else:
-            node["type"] = _SCALARS.get(type(value), "other")
+                    _describe(item, element, waiting)
+                    inside.append(element)
+            room -= len(inside)
+        depth += 1
     return root
+
+
+def _describe(value: object, node: dict[str, object], waiting: list[_Container]) -> None:
+    """Put into `node` what is said of `value`, and into `waiting` what it has inside."""
+    scalar = _SCALARS.get(type(value))
+    if scalar is not None:
+        node["type"] = scalar
+    elif isinstance(value, str):
+        node["type"] = "string"
+        node["size_bytes"] = (
+            len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        )
+    elif isinstance(value, dict | list | tuple):
+        node["type"] = "object" if isinstance(value, dict) else "array"
+        node["count"] = len(value)
+        if value:
+            waiting.append((value, node))
+    else:
+        node["type"] = "other"
 
 
 _SCALARS: Final[dict[type, str]] = {

@@ -8,7 +8,11 @@ from gateway.audit.reader import Row
 from gateway.errors import UserError
 
 UNKNOWN: Final = "unknown"
-"""The status of an allowed call without an outcome: it may or may not have reached its upstream."""
+"""The status of a call that was let through, be it allowed or only observed, and has no outcome: it
+may or may not have reached its upstream."""
+
+_OF_HOST: Final = "PreToolUse"
+"""The method of a call of the client's own tools, of which nobody hears how it ended."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -22,10 +26,13 @@ class Call(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> str | None:
-        """How it ended, "unknown" for an allowed call without an outcome, None for others."""
+        """How it ended, "unknown" for one that was let through without an outcome, else None."""
         if self.outcome is not None:
             return self.outcome.status
-        return UNKNOWN if self.decision.decision == "allow" and not self.live else None
+        decision = self.decision
+        passed = decision.decision == "allow" or not decision.enforced
+        awaited = passed and decision.method != _OF_HOST
+        return UNKNOWN if awaited and not self.live else None
 
     def fields(self) -> dict[str, Any]:
         """Both records as one flat object, the form of `--json`."""

@@ -40,6 +40,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     name: str | None = None
     method: str | None = None
     decision: str | None = None
+    enforced: bool = True
     rule: str | None = None
     reason: str | None = None
     status: str | None = None

@@ -48,6 +48,18 @@ class ClientInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | None = None
 
 
+class HostCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the hook of the client's host said of the call.
+
+    `agent_type` None is the host's main thread; `agent_id` tells its running subagents apart.
+    """
+
+    session: str
+    tool_use_id: str
+    agent_type: str | None = None
+    agent_id: str | None = None
+
+
 class Stamped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
     """What every record has: when, and its place in its writer's chain."""
 
@@ -76,6 +88,7 @@ class Decision(Stamped, frozen=True, kw_only=True, tag="decision"):
     decision: Effect
     rule: str | None
     reason: str | None
+    enforced: bool = True  # False: the decision was only observed, it stopped nothing
     upstream: str | None = None
     name: str | None = None  # the target as the client wrote it
     arguments: dict[str, object] | None = None  # from summarise_arguments()
@@ -85,6 +98,7 @@ class Decision(Stamped, frozen=True, kw_only=True, tag="decision"):
     line: int | None = None
     snapshot: str | None = None  # digest of the policy, agents and pins decided on
     definition: str | None = None  # digest of the tool's definition
+    host: HostCall | None = None
     trace: str | None = None
 
 
@@ -140,11 +154,33 @@ def new_call_id() -> str:
 
     Ids sort by time; the random bits keep those of many gateways apart.
     """
-    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
-    fraction = (nanoseconds << 12) // 1_000_000
-    random = int.from_bytes(os.urandom(8), "big") & (2**62 - 1)
-    digits = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return _call_id(os.urandom(_RANDOM_BYTES))
+
+
+class CallIds:
+    """The same as `new_call_id` for many calls a second: asks the system for many at a time.
+
+    A fork must make its own.
+    """
+
+    def __init__(self) -> None:
+        self._chance = b""
+
+    def __call__(self) -> str:
+        if not self._chance:
+            self._chance = os.urandom(_RANDOM_BYTES * _IDS_AT_ONCE)
+        taken, self._chance = self._chance[-_RANDOM_BYTES:], self._chance[:-_RANDOM_BYTES]
+        return _call_id(taken)
+
+
+_RANDOM_BYTES: Final = 8
+_IDS_AT_ONCE: Final = 64
+
+
+def _call_id(chance: bytes) -> str:
+    clock = f"{(time.time_ns() << 12) // 1_000_000:015x}"
+    last = f"{int.from_bytes(chance, 'big') >> 2 | 2 << 62:016x}"
+    return f"{clock[:8]}-{clock[8:12]}-7{clock[12:]}-{last[:4]}-{last[4:]}"
 
 
 def stamped(record: Record, *, writer: str, seq: int, prev: str) -> Record:
@@ -168,10 +204,8 @@ def encode_record(record: Record) -> bytes:
     except UnicodeEncodeError:
         record = _without_surrogates(record)
         line = _encode(record)
-    if len(line) > TEXT_CHARS:  # else no text in it can be longer than that
-        short = _with_texts_capped(record)
-        if short is not record:
-            line = _encode(short)
+    if len(line) > TEXT_CHARS and _has_long_text(record):  # most lines are shorter than one text
+        line = _encode(_with_texts_capped(record))
     return line
 
 
@@ -203,18 +237,31 @@ _texts: Final[dict[type[Record], Callable[[Record], Sequence[str | None]]]] = {
 }
 
 
+def _has_long_text(record: Record) -> bool:
+    texts = _texts[type(record)](record)
+    if max(map(len, filter(None, texts)), default=0) > TEXT_CHARS:
+        return True
+    return isinstance(record, Decision) and any(
+        text is not None and len(text) > TEXT_CHARS
+        for part in (record.client, record.host)
+        if part is not None
+        for text in msgspec.structs.astuple(part)
+    )
+
+
 def _with_texts_capped(record: Record) -> Record:
-    kind = type(record)
-    changes: dict[str, object] = {
-        field: capped(text)
-        for field, text in zip(_TEXT_FIELDS[kind], _texts[kind](record), strict=True)
-        if text is not None and len(text) > TEXT_CHARS
-    }
-    client = record.client if isinstance(record, Decision) else None
-    if client is not None and len(client.name) + len(client.version or "") > TEXT_CHARS:
-        version = None if client.version is None else capped(client.version)
-        changes["client"] = ClientInfo(name=capped(client.name), version=version)
-    return msgspec.structs.replace(record, **changes) if changes else record
+    changes: dict[str, object] = _capped_texts(record, _TEXT_FIELDS[type(record)])
+    if isinstance(record, Decision):
+        for field, part in (("client", record.client), ("host", record.host)):
+            if part is not None:
+                texts = _capped_texts(part, part.__struct_fields__)
+                changes[field] = msgspec.structs.replace(part, **texts)
+    return msgspec.structs.replace(record, **changes)
+
+
+def _capped_texts(part: msgspec.Struct, fields: Sequence[str]) -> dict[str, object]:
+    texts = {field: getattr(part, field) for field in fields}
+    return {field: capped(text) for field, text in texts.items() if text is not None}
 
 
 def _checked_data(data: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -15,7 +15,7 @@ import click
 from gateway.audit.calls import Call, Filters
 from gateway.audit.files import default_directory
 from gateway.audit.index import Index
-from gateway.audit.reader import Entry, Problem, follow
+from gateway.audit.reader import Entry, Problem, Row, follow
 from gateway.cli import output
 from gateway.errors import UserError
 
@@ -23,7 +23,7 @@ EXIT_NO_SUCH_CALL: Final = 1
 COLUMNS: Final = ("TIME", "CALL", "AGENT", "TARGET", "DECISION", "STATUS", "MS", "REASON")
 _SHORT_ID_CHARS: Final = 18
 """Enough of a call's id for `show` to find it: milliseconds and their fraction."""
-_WIDTHS: Final = (27, 36, 20, 32, 8, 13, 8, 0)  # of a followed line; the last column runs on
+_WIDTHS: Final = (27, 36, 20, 32, 15, 13, 8, 0)  # of a followed line; the last column runs on
 
 
 def audit_directory(config: Path | None) -> Path:
@@ -43,7 +43,7 @@ def audit_directory(config: Path | None) -> Path:
         if config is not None:
             raise
         return default_directory(os.environ)
-    return configured(load(config, cwd=Path.cwd()).settings)
+    return configured(load(config, cwd=Path.cwd(), trusted=False).settings)
 
 
 def _as_recorded(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -270,17 +270,25 @@ def _cells(call: Call, *, short: bool = False) -> tuple[str, ...]:
         identifier or "-",
         decision.agent or "-",
         decision.tool or f"{decision.method or '-'} {decision.name or ''}".rstrip(),
-        decision.decision or "-",
+        _effect(decision),
         call.status or "-",
         "-" if duration_us is None else f"{duration_us / 1000:.1f}",
         decision.reason or "-",
     )
 
 
+def _effect(decision: Row) -> str:
+    effect = decision.decision or "-"
+    return effect if decision.enforced else f"{effect} (observed)"
+
+
 def _flat(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, value in fields.items():
         if isinstance(value, str):
             yield key, value
+        elif key == "host" and isinstance(value, dict):
+            for name, text in _flat(value):
+                yield f"{key}.{name}", text
         else:
             yield key, json.dumps(value, ensure_ascii=False)
 

@@ -59,8 +59,9 @@ class Call:
         own_key: bool = False,
         headers: Mapping[str, str | None] | None = None,
         quiet: bool = False,
+        identifier: str | None = None,
     ) -> None:
-        self.id = new_call_id()
+        self.id = new_call_id() if identifier is None else identifier
         self.client_id = client_id
         self.key: RequestId = self.id if own_key else client_id
         self.action = action

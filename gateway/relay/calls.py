@@ -218,6 +218,8 @@ class Calls:
             link = self._link_to(call.action.upstream)
             if link is None:
                 self.fail(call, Failure(frames.UNAVAILABLE, "the session is over", "unanswered"))
+            elif link.ready:
+                self._forward(call, link, None)
             else:
                 link.when_ready(partial(self._forward, call, link))
 
@@ -249,9 +251,9 @@ class Calls:
         connection = link.connection
         exchange = Exchange(call, connection, connection.next_id())
         call.exchange = exchange
-        self._send(exchange, call.params)
+        self._send(exchange, call.params, link)
 
-    def _send(self, exchange: Exchange, params: Params) -> None:
+    def _send(self, exchange: Exchange, params: Params, link: UpstreamLink | None) -> None:
         call, connection, identifier = exchange.call, exchange.connection, exchange.identifier
         if call is None:
             return
@@ -264,7 +266,6 @@ class Calls:
             answered = partial(_and_cancel, timer, answered)
         if call.progress_token is not None:
             params = with_progress_token(params, identifier)
-        link = self._link_to(connection.name)
         envelope = call.envelope
         if link is not None:
             params, envelope = link.dressed(params, envelope)
@@ -334,7 +335,9 @@ class Calls:
     def _fitted(self, call: Call, result: memoryview, *, from_modern: bool) -> bytes | memoryview:
         """A result in the client's era, its tasks noted and cut to the agent's own."""
         method = call.action.method
-        fitted = carried(method, result, from_modern=from_modern, to_modern=call.modern)
+        fitted: bytes | memoryview = result
+        if from_modern or call.modern:
+            fitted = carried(method, result, from_modern=from_modern, to_modern=call.modern)
         if call.action.kind == "task" or "task" in call.params or from_modern:
             agent, upstream = call.identity.agent, call.action.upstream
             return self.tasks.noted(upstream, agent, method, fitted)
@@ -358,7 +361,7 @@ class Calls:
     def send_again(self, exchange: Exchange, params: Params) -> None:
         """Send a call with the input that its upstream wanted, under a new id."""
         exchange.identifier = exchange.connection.next_id()
-        self._send(exchange, params)
+        self._send(exchange, params, self._link_to(exchange.connection.name))
 
     def let_go(self, exchange: Exchange) -> None:
         """Nobody comes back for a call: cancel it."""
@@ -374,6 +377,8 @@ class Calls:
         self.take_answer(exchange, Failure(frames.TIMED_OUT, reason, "timeout"))
 
     def _note_standing(self, call: Call) -> None:
+        if call.action.kind == "tool":
+            return
         standing = self._standing.setdefault(call.action.upstream, {})
         if call.action.method in ("logging/setLevel", "resources/subscribe"):
             standing[call.action.method, call.action.name] = call.params

@@ -222,6 +222,7 @@ class SessionCore:
             envelope=envelope,
             own_key=own_key,
             headers=headers,
+            identifier=self.gateway.recorder.new_call_id(),
         )
         reply.expect()
         if method.kind == "logging" and self.surface.aggregate:

@@ -9,7 +9,6 @@ spelled plainly, an id that is an integer or a string.
 decoded.
 """
 
-import codecs
 import re
 from typing import Literal
 
@@ -19,6 +18,8 @@ MAX_DEPTH = 64
 MAX_BATCH = 50
 _MAX_ID_CHARS = 256
 _CHUNK_BYTES = 1 << 20
+_DECODED_BYTES = 32 << 10  # at a time: twice that as text still fits into the nearest caches
+_LONGEST_CHARACTER = 4  # bytes in UTF-8
 
 _MEMBER = re.compile(rb'[ \t\r\n]*"(jsonrpc|id|method|params|result|error)"[ \t\r\n]*:[ \t\r\n]*')
 _OPEN = re.compile(rb"[ \t\r\n]*\{")
@@ -84,16 +85,17 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     error: msgspec.Raw = msgspec.Raw()
 
 
-# The two spellings that the SDKs write, in one piece: what they bracket need only be one JSON value
-# to make the whole a plain envelope, so nothing has to be searched for duplicates.
-_PLAIN_REQUEST = re.compile(
-    rb'\{"jsonrpc":"2\.0","id":(-?[0-9]{1,15}|"[^"\\\x00-\x1f]{0,%d}"),"method":"([^"\\\x00-\x1f]*)"'
-    rb',"params":(?=\{)' % _MAX_ID_CHARS
+# The spellings that the SDKs write, in one piece: what they bracket need only be one JSON value to
+# make the whole a plain envelope, so nothing has to be searched for duplicates.
+_PLAIN = re.compile(
+    rb'\{"jsonrpc":"2\.0","id":(-?[0-9]{1,15}|"[^"\\\x00-\x1f]{0,%d}")'
+    rb',(?:"method":"([^"\\\x00-\x1f]*)","params":(?=\{)|"result":)' % _MAX_ID_CHARS
 )
-_PLAIN_RESULT = re.compile(rb'\{"jsonrpc":"2\.0","id":(-?[0-9]{1,15}),"result":')
 _PLAIN_RESULT_FIRST = b'{"result":'
 _PLAIN_RESULT_LAST = re.compile(rb',"jsonrpc":"2\.0","id":(-?[0-9]{1,15})\}\Z')
 _LAST_BYTES = 64
+_CLOSING = ord("}")
+_QUOTE = ord('"')
 
 _decode = msgspec.json.Decoder(_Envelope).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -106,7 +108,7 @@ def parse(frame: bytes, *, mend_surrogates: bool = False) -> Message:
     `mend_surrogates`: a lone surrogate escape, which some servers write when they cut a text in the
     middle of an emoji, is replaced by U+FFFD instead of being refused. Raises MalformedFrame.
     """
-    if not is_utf8(frame):
+    if not frame.isascii() and not is_utf8(frame):
         raise MalformedFrame("the message is not valid UTF-8")
     plain = _parse_plain(frame)
     if plain is not None:
@@ -131,34 +133,35 @@ def _parse_plain(frame: bytes) -> Request | Response | None:
     A value ends where its decoder says, so one value between the fixed parts leaves no room for a
     second member of any name.
     """
-    begun = _PLAIN_REQUEST.match(frame)
+    begun = _PLAIN.match(frame)
     if begun is not None:
-        params = frame[begun.end() : -1]
-        if not frame.endswith(b"}") or not _is_one_value(params):
+        written, method = begun.groups()
+        start, end = begun.end(), len(frame) - 1
+        if frame[end] != _CLOSING:
             return None
-        written, method = begun.group(1, 2)
-        identifier = written[1:-1].decode() if written[:1] == b'"' else int(written)
-        return Request(identifier, method.decode(), _join(params))
-    begun = _PLAIN_RESULT.match(frame)
-    if begun is not None:
-        value = frame[begun.end() : -1]
-        ended = begun if frame.endswith(b"}") else None
     elif frame.startswith(_PLAIN_RESULT_FIRST):
         ended = _PLAIN_RESULT_LAST.search(frame, max(len(frame) - _LAST_BYTES, 0))
-        value = frame[len(_PLAIN_RESULT_FIRST) : ended.start()] if ended is not None else b""
+        if ended is None:
+            return None
+        written, method = ended[1], None
+        start, end = len(_PLAIN_RESULT_FIRST), ended.start()
     else:
         return None
-    if ended is None or not _is_one_value(value):
+    quoted = written[0] == _QUOTE
+    if quoted and method is None:
         return None
-    return Response(int(ended[1]), memoryview(_join(value)), None)
-
-
-def _is_one_value(encoded: bytes) -> bool:
+    # A result can be large: it is not copied out of its frame.
+    value = frame[start:end] if method is not None else memoryview(frame)[start:end]
     try:
-        _decode_raw(encoded)
+        _decode_raw(value)
     except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+        return None
+    if b"\n" in frame or b"\r" in frame:
+        value = _join(bytes(value))
+    if method is None:
+        return Response(int(written), memoryview(value), None)
+    identifier = written[1:-1].decode() if quoted else int(written)
+    return Request(identifier, method.decode(), bytes(value))
 
 
 def split_batch(frame: bytes) -> list[bytes] | None:
@@ -186,14 +189,18 @@ def is_utf8(data: bytes) -> bool:
     """Whether `data` is valid UTF-8, without a decoded copy of the whole."""
     if data.isascii():
         return True
-    decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(data)
-    try:
-        for start in range(0, len(data), _CHUNK_BYTES):
-            decoder.decode(view[start : start + _CHUNK_BYTES])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
+    start, size = 0, len(data)
+    while start < size:
+        end = min(start + _DECODED_BYTES, size)
+        for _ in range(_LONGEST_CHARACTER - 1):  # not to cut one in two
+            if end < size and data[end] & 0xC0 == 0x80:
+                end -= 1
+        try:
+            str(view[start:end], "utf-8")
+        except UnicodeDecodeError:
+            return False
+        start = end
     return True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import msgspec
 
 # Enough to find the `id` of a message, whichever end of the object it stands at.
@@ -30,9 +32,9 @@ class LineFramer:
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max = max_frame_bytes
-        # Of the line that has not ended yet. One buffer, not a list of chunks: a stream of
-        # tiny chunks must not cost more memory than its bytes.
-        self._line = bytearray()
+        # Of the line that has not ended yet. A list of chunks would cost a stream of tiny ones more
+        # memory than its bytes; a bytearray would have to be copied when the line ends.
+        self._line = BytesIO()
         self._size = 0  # its bytes so far, dropped ones included
         self._dropping = False
         self._head = b""
@@ -40,12 +42,11 @@ class LineFramer:
 
     def feed(self, chunk: bytes) -> list[bytes | Oversized]:
         """The frames that `chunk` completes, in order."""
-        first, *others = chunk.split(b"\n")
-        if not others:
-            self._keep(first)
+        if b"\n" not in chunk:
+            self._keep(chunk)
             return []
+        first, *others, rest = chunk.split(b"\n")
         frames: list[bytes | Oversized] = []
-        rest = others.pop()
         if self._size:
             self._keep(first)
             self._end_line(frames)
@@ -70,12 +71,13 @@ class LineFramer:
             self._head += part[: KEPT_BYTES - len(self._head)]
             self._tail = (self._tail + part[-KEPT_BYTES - 1 :])[-KEPT_BYTES - 1 :]
             return
-        self._line += part
+        self._line.write(part)
         if self._size > self._max + 1:  # one more may still prove to be the 0x0D of the line end
+            line = self._line.getvalue()
             self._dropping = True
-            self._head = bytes(self._line[:KEPT_BYTES])
-            self._tail = bytes(self._line[-KEPT_BYTES - 1 :])
-            self._line = bytearray()
+            self._head = line[:KEPT_BYTES]
+            self._tail = line[-KEPT_BYTES - 1 :]
+            self._line = BytesIO()
 
     def _end_line(self, frames: list[bytes | Oversized]) -> None:
         if self._dropping:
@@ -86,8 +88,9 @@ class LineFramer:
             self._dropping = False
             self._head = self._tail = b""
         else:
-            self._whole_line(bytes(self._line), frames)
-            self._line = bytearray()
+            line = self._line.getvalue()
+            self._line = BytesIO()
+            self._whole_line(line, frames)
         self._size = 0
 
     def _whole_line(self, line: bytes, frames: list[bytes | Oversized]) -> None:

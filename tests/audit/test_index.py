@@ -156,6 +156,17 @@ def test_only_an_allowed_call_without_an_outcome_is_unknown(tmp_path: Path) -> N
     assert [call.status for call in indexed(tmp_path)] == [None, None, "unknown"]
 
 
+def test_an_observed_refusal_went_to_its_upstream(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, durability="process")
+    ended = decision(decision="deny", enforced=False)
+    journal.append(ended)
+    journal.append(outcome(ended.call))
+    journal.append(decision(decision="ask", enforced=False))
+    journal.close()
+    assert [call.status for call in indexed(tmp_path)] == ["ok", "unknown"]
+    assert [call.fields()["enforced"] for call in indexed(tmp_path)] == [False, False]
+
+
 def test_a_call_is_found_by_the_beginning_of_its_id(log: Path) -> None:
     call = indexed(log)[7]
     with Index.open(log) as index:

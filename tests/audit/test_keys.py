@@ -1,3 +1,4 @@
+import hmac
 import os
 import stat
 import subprocess
@@ -5,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.audit.keys import Digester
 from gateway.errors import UserError
@@ -35,6 +38,17 @@ def test_processes_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
     digests = {process.communicate()[0] for process in processes}
     assert digests == {Digester.open(tmp_path).digest(b"same") + "\n"}
     assert [path.name for path in tmp_path.iterdir()] == ["hmac.key"]
+
+
+@given(st.binary(max_size=64), st.binary(max_size=300))
+def test_a_digest_is_the_beginning_of_an_hmac_sha_256(key: bytes, data: bytes) -> None:
+    expected = hmac.new(key, data, "sha256").hexdigest()[:32]
+    assert Digester(key).digest(data) == Digester(key).digest(memoryview(data)) == expected
+
+
+def test_a_key_longer_than_a_block_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(ValueError, match="block"):
+        Digester(bytes(65))
 
 
 def test_the_key_is_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from gateway.audit.records import (
     TEXT_CHARS,
+    CallIds,
     ClientInfo,
     Decision,
     Event,
+    HostCall,
     Outcome,
     Record,
     capped,
@@ -51,6 +54,15 @@ records: st.SearchStrategy[Record] = st.one_of(
         file=st.none() | hostile,
         line=st.none() | st.integers(1, 2**31),
         client=st.none() | st.builds(ClientInfo, name=hostile, version=st.none() | hostile),
+        host=st.none()
+        | st.builds(
+            HostCall,
+            session=hostile,
+            tool_use_id=hostile,
+            agent_type=st.none() | hostile,
+            agent_id=st.none() | hostile,
+        ),
+        enforced=st.booleans(),
         arguments=st.none() | st.fixed_dictionaries({"shape": shapes, "size_bytes": integers}),
     ),
     st.builds(outcome, hostile, error_code=st.none() | st.integers(), duration_us=integers),
@@ -86,10 +98,11 @@ def test_no_text_in_a_line_exceeds_its_limit_by_more_than_the_mark(text: str, ti
             long,
         ),
         client=ClientInfo(name=long, version=long),
+        host=HostCall(session=long, tool_use_id=long, agent_type=long, agent_id=long),
     )
     fields = json.loads(encode_record(record))
-    client = fields.pop("client")
-    for value in (*fields.values(), *client.values()):
+    client, host = fields.pop("client"), fields.pop("host")
+    for value in (*fields.values(), *client.values(), *host.values()):
         assert not isinstance(value, str) or len(value) <= TEXT_CHARS + 120
 
 
@@ -114,6 +127,27 @@ def test_a_capped_text_keeps_its_beginning_its_length_and_a_digest_of_it_all() -
     long = capped("x" * TEXT_CHARS + "y")
     assert long.startswith("x" * TEXT_CHARS + "... [1025 characters, SHA-256 ")
     assert long != capped("x" * TEXT_CHARS + "z")
+
+
+@pytest.mark.parametrize("field", ["session", "tool_use_id", "agent_type", "agent_id"])
+def test_one_long_text_of_the_host_alone_is_capped(field: str) -> None:
+    long = "x" * (TEXT_CHARS + 1)
+    host = HostCall(**{"session": "s", "tool_use_id": "t", field: long})
+    line = json.loads(encode_record(decision(host=host)))
+    assert line["host"][field] == capped(long)
+
+
+def test_a_line_of_many_short_texts_keeps_them_all() -> None:
+    text = "x" * TEXT_CHARS
+    record = decision(name=text, reason=text, client=ClientInfo(name=text, version=text))
+    line = json.loads(encode_record(record))
+    assert (line["name"], line["reason"]) == (text, text)
+    assert line["client"] == {"name": text, "version": text}
+
+
+def test_only_a_decision_that_was_merely_observed_says_whether_it_was_enforced() -> None:
+    assert "enforced" not in json.loads(encode_record(decision()))
+    assert json.loads(encode_record(decision(enforced=False)))["enforced"] is False
 
 
 def test_what_the_json_output_promises_is_in_a_decision_also_when_there_is_none() -> None:
@@ -145,10 +179,11 @@ def test_times_have_one_width_and_order() -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
 
 
-def test_call_ids_are_uuids_of_version_7_that_sort_by_time() -> None:
+@pytest.mark.parametrize("make", [new_call_id, CallIds()])
+def test_call_ids_are_uuids_of_version_7_that_sort_by_time(make: Callable[[], str]) -> None:
     ids = []
-    for _ in range(20):
-        ids.append(new_call_id())
+    for _ in range(200):
+        ids.append(make())
         time.sleep(0.00001)
     assert ids == sorted(ids)
     assert len(set(ids)) == len(ids)

@@ -48,16 +48,20 @@ def test_a_queue_that_is_over_takes_nothing_and_holds_nobody_up() -> None:
     run(scenario)
 
 
-def test_waiting_for_change_does_not_end_for_what_is_there_already() -> None:
-    async def scenario() -> None:
-        queue = Flow().queue()
+def test_whoever_writes_is_told_of_every_message_and_once_of_the_end() -> None:
+    def scenario() -> None:
+        queue, told = Flow().queue(), []
+        queue.changed = lambda: told.append((queue.take(), queue.ended))
         queue.put(b"a")
-        assert await queue.wait(0.01)
-        assert not await queue.change(0.01)
-        asyncio.get_running_loop().call_soon(queue.end)
-        assert await queue.change(5)
+        queue.put(b"b")
+        queue.end()
+        queue.end()
+        queue.close()
+        queue.put(b"late")
+        assert told == [(b"a", False), (b"b", False), (None, True)]
+        assert queue.spent
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_what_belongs_to_a_post_goes_before_its_answer() -> None:

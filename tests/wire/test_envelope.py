@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from gateway.wire import frames
 from gateway.wire.envelope import (
+    _DECODED_BYTES as PIECE,
+)
+from gateway.wire.envelope import (
     MAX_BATCH,
     MalformedFrame,
     Message,
     Notification,
     Request,
     Response,
+    is_utf8,
     parse,
     split_batch,
 )
@@ -124,6 +128,26 @@ def test_no_bytes_lead_to_another_error_than_a_refusal(data: bytes) -> None:
     for frame in (data, b'{"jsonrpc":"2.0","id":1,"result":' + data + b"}"):
         with contextlib.suppress(MalformedFrame):
             parse(frame, mend_surrogates=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(max_size=3).map(str.encode) | st.binary(max_size=5),
+    st.integers(-5, 5),
+    st.sampled_from(["x", "\u00e9", "\u65e5", "\U0001f600"]),
+)
+def test_utf_8_is_told_from_other_bytes_wherever_they_stand(
+    part: bytes, off: int, filler: str
+) -> None:
+    # The bytes are looked at in pieces: the part stands around the end of the first one.
+    text = filler.encode() * (PIECE // len(filler.encode()) - 2)
+    data = b"x" * (PIECE - len(text) - off) + text + part + text
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        assert not is_utf8(data)
+    else:
+        assert is_utf8(data)
 
 
 @settings(max_examples=100, deadline=None)
