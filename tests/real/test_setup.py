@@ -9,7 +9,7 @@ from tests.real.installed import ROOT
 
 pytestmark = pytest.mark.real
 
-FOLDERS = ("node", "clients", "servers/newest", "servers/matching")
+FOLDERS = ("node", "clients", "claude", "servers/newest", "servers/matching")
 
 
 def run_setup(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +30,7 @@ def test_a_set_up_that_is_done_installs_nothing() -> None:
         "real set-up: servers/newest is up to date",
         "real set-up: servers/matching is up to date",
         "real set-up: clients is up to date",
+        "real set-up: claude is up to date",
         "real set-up: python is up to date",
         "real set-up: ready",
     ]
