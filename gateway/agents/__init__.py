@@ -1,7 +1,11 @@
 """Agent definition files, read exactly as their client reads them or refused (pure)."""
 
+from typing import TYPE_CHECKING
+
 from gateway.agents.definition import AgentDefinition, Dialect, Finding, ToolPattern
-from gateway.agents.reader import read_definition, read_definitions
+
+if TYPE_CHECKING:
+    from gateway.agents.reader import read_definition, read_definitions
 
 __all__ = [
     "AgentDefinition",
@@ -11,3 +15,12 @@ __all__ = [
     "read_definition",
     "read_definitions",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The readers are wanted only when a file has changed, and a start is faster without them.
+    if name in ("read_definition", "read_definitions"):
+        from gateway.agents import reader
+
+        return getattr(reader, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,8 @@ TEXT_CHARS: Final = 1024
 """The longest text that a record holds as it is; `capped` says what becomes of longer ones."""
 INTEGER_LIMIT: Final = 2**53 - 1
 
-Transport: TypeAlias = Literal["stdio", "http"]
+Transport: TypeAlias = Literal["stdio", "http", "hook"]
+"""How the request came; "hook": a host asked about one of its own tools."""
 Identified: TypeAlias = Literal["process", "token", "hook", "url", "default", "none"]
 Effect: TypeAlias = Literal["allow", "ask", "deny"]
 Status: TypeAlias = Literal[

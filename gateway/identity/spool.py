@@ -4,6 +4,7 @@ One owner-only file a call, under the SHA-256 of its id; a second one beside it 
 was taken. Both are made by system calls that only one process can win, and outlive the longest time
 that a call may wait, so that an id that comes back is noticed.
 """
+# ruff: noqa: PTH102, PTH108, PTH116 - text paths: a claim is on the path of a call
 
 import os
 import stat
@@ -102,12 +103,14 @@ class Spool:
         the id is no id, or the whole too large; OSError: it cannot be written.
         """
         problem = _unfit(registration.tool_use_id)
+        if problem:
+            raise ValueError(problem)
         data = msgspec.json.encode(registration)
-        if problem or len(data) > MAX_FILE_BYTES:
-            raise ValueError(problem or "what the hook says of the call is too large")
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError("what the hook says of the call is too large")
         bucket, path = self._places(registration.tool_use_id)
         with suppress(FileExistsError):
-            os.mkdir(bucket, 0o700)  # noqa: PTH102 - text paths: `claim` has microseconds only
+            os.mkdir(bucket, 0o700)
         beside = f"{bucket}/.{os.getpid()}-{os.urandom(8).hex()}"
         _create(beside, data)
         try:
@@ -119,7 +122,7 @@ class Spool:
                 "the host has given this call's id before; is the hook installed twice?"
             ) from None
         finally:
-            os.unlink(beside)  # noqa: PTH108
+            os.unlink(beside)
         self._sweep(bucket)
 
     def claim(self, tool_use_id: str) -> Registration | Refused | None:
@@ -164,7 +167,7 @@ class Spool:
                 try:
                     age_s = now_s - entry.stat(follow_symlinks=False).st_mtime
                     if abs(age_s) > KEEP_S:
-                        os.unlink(entry.path)  # noqa: PTH108
+                        os.unlink(entry.path)
                 except OSError:
                     continue  # another process removed it, or nobody can
 
@@ -246,7 +249,7 @@ def _take(path: str, why: bytes) -> bool:
 
 def _why_taken(path: str) -> str:
     """What the mark says. It may still be empty: then it is being written."""
-    if os.stat(path + _TAKEN).st_size == len(_DOUBLED):  # noqa: PTH116
+    if os.stat(path + _TAKEN).st_size == len(_DOUBLED):
         return "the client's hook registered this call twice; is it installed twice?"
     return "this call's registration by the client's hook was claimed before"
 
@@ -257,7 +260,7 @@ def _create(path: str, data: bytes) -> None:
         if os.write(descriptor, data) != len(data):
             raise OSError(ENOSPC, "no space left")
     except OSError:
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
         raise
     finally:
         os.close(descriptor)

@@ -361,6 +361,14 @@ def test_a_configuration_can_be_named(host: Host, tmp_path: Path, option: tuple[
     assert "'tester'" in host.say(data, *arguments, cwd=away).denied
 
 
+def test_a_project_without_a_configuration_of_the_gateway_is_left_alone(host: Host) -> None:
+    (host.world.root / "gateway.yaml").unlink(missing_ok=True)
+    servers = {"mcpServers": {"direct": {"command": "direct"}}}
+    (host.world.root / ".mcp.json").write_text(json.dumps(servers))
+    for tool in ("Bash", "mcp__direct__x", "mcp__other__x"):
+        assert host.ask(tool) == NOTHING
+
+
 def test_a_broken_configuration_refuses_everything(host: Host) -> None:
     (host.world.root / "gateway.yaml").write_text("upstreams: {}\nagents: 7\n")
     for tool in ("Read", "mcp__canary__echo"):

@@ -1,0 +1,228 @@
+"""A journal that many short processes append to, one record each, under a lock.
+
+The same records in the same chain as those of `gateway.audit.journal`, so that every reader takes
+it for one of them. It has one file a day, and another one where that is full, torn or not to be
+relied on. There is no closing record: no writer knows that it is the last.
+"""
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from gateway.audit.errors import AuditUnavailable
+from gateway.audit.files import journal_directory
+from gateway.audit.records import (
+    NO_RECORD,
+    Event,
+    Record,
+    Scalar,
+    encode_record,
+    stamped,
+)
+from gateway.state import make_private_directory
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+MAX_FILES_A_DAY: Final = 9_999
+LOCK_TIMEOUT_S: Final = 2.0
+"""How long another writer may take; the client gives up on its hook after some seconds more."""
+
+_LOCK_INTERVAL_S: Final = 0.002
+_TAIL_BYTES: Final = 16 * 1024
+_MAX_TAIL_BYTES: Final = 4 * 1024 * 1024
+
+
+class SharedJournal:
+    """The writer of one of those processes into the audit log."""
+
+    def __init__(
+        self,
+        directory: Path,
+        durability: Literal["process", "power"],
+        version: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._durability = durability
+        self._version = version
+        self._clock = clock
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        durability: Literal["process", "power"],
+        version: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> "SharedJournal":
+        """The shared journal in the audit directory `directory`, which is made when missing.
+
+        `version` is the program's, for opening records; `clock` gives seconds since 1970. Raises
+        UserError when the directory cannot be used.
+        """
+        journals = journal_directory(directory)
+        make_private_directory(journals)
+        return cls(journals, durability, version, clock)
+
+    def append(self, record: Record) -> None:
+        """Commit `record` before this returns, or raise AuditUnavailable with nothing written."""
+        day = time.strftime("%Y%m%d", time.gmtime(self._clock()))
+        predecessor = ""
+        try:
+            for number in range(1, MAX_FILES_A_DAY + 1):
+                writer = f"{day}-hook-{number:04d}"
+                if self._append_to(writer, predecessor, record):
+                    return
+                predecessor = writer
+        except OSError as error:
+            raise _unavailable(str(error.strerror)) from error
+        raise _unavailable(f"there are more than {MAX_FILES_A_DAY} files of one day")
+
+    def _append_to(self, writer: str, predecessor: str, record: Record) -> bool:
+        """Append to one file; False where it takes no more."""
+        path = self._directory / f"{writer}.jsonl"
+        descriptor = _open_own(path)
+        try:
+            if os.fstat(descriptor).st_size >= MAX_FILE_BYTES:
+                return False
+            _lock(descriptor)
+            end = _end_of(descriptor, writer)
+            if end is None:
+                return False
+            size_bytes, seq, prev = end
+            records = [record]
+            if not size_bytes:
+                records.insert(0, self._opening(record.time, predecessor))
+            lines = []
+            for each in records:
+                seq += 1
+                line = encode_record(stamped(each, writer=writer, seq=seq, prev=prev))
+                prev = sha256(line).hexdigest()
+                lines.append(line + b"\n")
+            self._write(descriptor, b"".join(lines), size_bytes)
+            if not _is_still(path, descriptor):
+                raise _unavailable("its file was removed meanwhile")
+        finally:
+            os.close(descriptor)  # which gives the lock back
+        return True
+
+    def _write(self, descriptor: int, data: bytes, size_bytes: int) -> None:
+        """Write all of `data` after what is there, or nothing."""
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise _unavailable("no space left for a record")
+            if self._durability == "power":
+                os.fsync(descriptor)
+                if not size_bytes:
+                    _sync_directory(self._directory)
+        except (OSError, AuditUnavailable):
+            with suppress(OSError):  # what stays is torn, and nobody writes after it
+                os.ftruncate(descriptor, size_bytes)
+            raise
+
+    def _opening(self, when: str, predecessor: str) -> Event:
+        data: dict[str, Scalar] = {"pid": os.getpid(), "durability": self._durability}
+        if self._version:
+            data["version"] = self._version
+        if predecessor:
+            data["predecessor"] = predecessor
+        return Event(time=when, event="journal.opened", data=data)
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a record says that it stands."""
+
+    writer: str
+    seq: int
+
+
+_decode = msgspec.json.Decoder(_Place).decode
+
+
+def _end_of(descriptor: int, writer: str) -> tuple[int, int, str] | None:
+    """The size of a file and the number and digest of its last record; None: add nothing to it.
+
+    That is: it is full, its last line is torn, or that line is no record of this journal.
+    """
+    size_bytes = os.fstat(descriptor).st_size
+    if not size_bytes:
+        return 0, 0, NO_RECORD
+    if size_bytes >= MAX_FILE_BYTES:
+        return None
+    wanted = _TAIL_BYTES
+    while True:
+        begin = max(0, size_bytes - wanted)
+        tail = os.pread(descriptor, size_bytes - begin, begin)
+        if not tail.endswith(b"\n"):
+            return None
+        before = tail.rfind(b"\n", 0, -1)
+        if before >= 0 or not begin:
+            break
+        if wanted >= _MAX_TAIL_BYTES:
+            return None
+        wanted *= 4
+    line = tail[before + 1 : -1]
+    try:
+        place = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if place.writer != writer or place.seq < 1:
+        return None
+    return size_bytes, place.seq, sha256(line).hexdigest()
+
+
+def _open_own(path: Path) -> int:
+    # A named pipe would keep an open waiting without O_NONBLOCK.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o600)
+    status = os.fstat(descriptor)
+    foreign = os.name == "posix" and (status.st_uid != os.geteuid() or status.st_mode & 0o022)
+    if not stat.S_ISREG(status.st_mode) or foreign:
+        os.close(descriptor)
+        raise _unavailable(f"{path.name} is not a file of this user's alone")
+    return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    """Have the file for this process alone until it is closed; a killed process has none."""
+    if sys.platform == "win32":
+        raise _unavailable("this system has no lock for it")
+    import fcntl
+
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                raise _unavailable("another writer keeps it locked") from None
+            time.sleep(_LOCK_INTERVAL_S)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unavailable(why: str) -> AuditUnavailable:
+    return AuditUnavailable(f"the client's hook cannot write its journal: {why}")
