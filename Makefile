@@ -64,6 +64,7 @@ lock: $(PACKAGES) ## Choose the newest package versions and write the lock files
 .PHONY: clean
 clean: ## Remove what was installed and what tools left behind.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf tests/docker/.cache
 	find tests -name node_modules -prune -exec rm -rf {} +
 	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
 
