@@ -168,6 +168,7 @@ class TestMeanings:
             "tool": "mcp__srv__drop",
             "decision": "deny",
             "provisional": False,
+            "enforced": True,
             "rule": "disallowed tools",
             "file": FILE,
             "line": 9,

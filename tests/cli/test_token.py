@@ -226,7 +226,7 @@ class TestPlace:
             assert tokens_path(settings) == Path(place)
 
     def test_without_a_named_place_the_users_own_is_used(self, world: Project, run: Run) -> None:
-        world.settings = {}
+        world.settings = {"http": {}}
         world.write()
         text = created(run, "tester")
         (directory,) = (world.root / "home/.local/state/mcp-tool-gateway/tokens").iterdir()
