@@ -2,33 +2,40 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+import shlex
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
 from gateway.cli.output import print_json_line, print_line
 from gateway.cli.running import run
+from gateway.cli.token import tokens_path
 from gateway.config.directories import audit_directory
+from gateway.config.files import find
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
-from gateway.identity.identity import of_process
-from gateway.install.clients import find_servers, project_root
+from gateway.install.agents import inline_servers, read_agents
+from gateway.install.clients import agent_directories
 from gateway.install.diagnosis import (
     Diagnosis,
     of_audit,
     of_configuration,
     of_error,
-    of_identity,
+    of_findings,
+    of_hooks,
     of_passage,
+    of_tokens,
     of_wires,
 )
+from gateway.install.program import Program, find_program
 from gateway.install.selftest import Passage, pass_through
-from gateway.install.wiring import read_wires
+from gateway.install.wiring import Configurations, clients_root, read_hooks, read_wires
 
 _AT_ONCE = 4
 _EXIT_CODES = {"ok": 0, "warning": 1, "error": 2}
+_MARKS = {"ok": "ok     ", "warning": "warning", "error": "error  "}
 
 
 @click.command(name="doctor")
@@ -43,26 +50,17 @@ _EXIT_CODES = {"ok": 0, "warning": 1, "error": 2}
 def command(config: Path | None, offline: bool, as_json: bool) -> int:
     """Look at everything from the client's files to the audit log, and say what to do.
 
-    Reads the configuration and the clients' files, sends a record to the audit log, runs the
-    client's hook, and goes through the gateway to every upstream: lists its tools and is refused an
-    unknown one. Exit code 0: all is well, 1: something needs attention, 2: something does not work.
+    Reads the configuration and the clients' files, gives the audit log a record, tells the client's
+    hook of a write that it must refuse, and goes through the gateway to every upstream: lists its
+    tools and is refused an unknown one. The refusals stay in the audit log.
+
+    The exit code is 0 if all is well, 1 if something needs attention, 2 if something does not work.
     """
-    diagnoses: list[Diagnosis] = []
-    loaded: Loaded | None = None
-    try:
-        loaded = load(config, cwd=Path.cwd(), trusted=False)
-    except UserError as error:
-        diagnoses.append(of_error("configuration", error))
-    if loaded is not None:
-        diagnoses += of_configuration(loaded)
-        audit = of_audit(loaded)
-        diagnoses.append(audit)
-        if not offline and audit.severity == "ok":
-            diagnoses += _passages(loaded, config)
-        diagnoses += _of_clients(loaded)
-    for diagnosis in diagnoses:
+    diagnoses = []
+    for diagnosis in _diagnose(config, offline=offline):
+        diagnoses.append(diagnosis)
         if as_json:
-            print_json_line(msgspec.structs.asdict(diagnosis))
+            print_json_line(diagnosis)
         else:
             _print(diagnosis)
     if not as_json:
@@ -71,46 +69,78 @@ def command(config: Path | None, offline: bool, as_json: bool) -> int:
     return max(_EXIT_CODES[diagnosis.severity] for diagnosis in diagnoses)
 
 
-def _of_clients(loaded: Loaded) -> Iterable[Diagnosis]:
-    home = Path.home()
-    root = project_root(Path(loaded.settings.root), home)
-    problems: list[UserError] = []
-    wires = read_wires(find_servers(root, home, os.environ, ()), problems)
-    yield from (of_error("clients", problem) for problem in problems)
-    yield from of_wires(wires, loaded)
-    yield from of_identity(wires, loaded)
+def _diagnose(config: Path | None, *, offline: bool) -> Iterator[Diagnosis]:
+    """Everything, beginning with what the rest depends on."""
+    try:
+        find(config, cwd=Path.cwd(), environ=os.environ)
+    except UserError as error:
+        message = error.message.partition(";")[0]
+        yield Diagnosis("configuration", "error", message, "run `gateway init`")
+        return
+    try:
+        loaded = load(config, cwd=Path.cwd(), trusted=False)
+    except UserError as error:
+        yield from of_error("configuration", error)
+        return
+    program = find_program(os.environ)
+    yield from of_configuration(loaded, "" if config is None else f" -c {shlex.quote(str(config))}")
+    audit = list(of_audit(loaded))
+    yield from audit
+    if not offline and all(diagnosis.severity == "ok" for diagnosis in audit):
+        yield from _of_upstreams(loaded, config, program)
+    yield from of_tokens(tokens_path(loaded.settings), loaded.settings.http, now_s=time.time())
+    yield from _of_clients(loaded, program)
 
 
-def _passages(loaded: Loaded, config: Path | None) -> Iterable[Diagnosis]:
+def _of_upstreams(loaded: Loaded, config: Path | None, program: Program) -> Iterator[Diagnosis]:
     """The way through the gateway to each upstream that may be started."""
     traits = loaded.snapshot.upstreams
     names = [name for name in loaded.settings.upstreams if not traits[name].held]
-    for passage in run(_pass_all(loaded, names, config)) if names else ():
+    for passage in run(_pass_all(loaded, names, config, program)) if names else ():
         yield of_passage(passage, loaded.settings.upstreams[passage.upstream])
 
 
-async def _pass_all(loaded: Loaded, names: list[str], config: Path | None) -> list[Passage]:
+async def _pass_all(
+    loaded: Loaded, names: list[str], config: Path | None, program: Program
+) -> list[Passage]:
     free = asyncio.Semaphore(_AT_ONCE)
     audit = audit_directory(loaded.settings)
-    # Whoever it is: a shared connection may see what any agent may.
-    identity = ["--hook"] if of_process(None, loaded.settings.default_agent).agent is None else []
 
     async def pass_one(name: str) -> Passage:
         async with free:
-            return await pass_through(name, identity, config, audit)
+            return await pass_through(
+                name,
+                program=program,
+                config=config,
+                audit=audit,
+                start_timeout_s=loaded.settings.upstreams[name].start_timeout_s,
+            )
 
     return list(await asyncio.gather(*(pass_one(name) for name in names)))
 
 
+def _of_clients(loaded: Loaded, program: Program) -> Iterator[Diagnosis]:
+    home = Path.home()
+    root = clients_root(loaded, Path.cwd(), home, os.environ)
+    problems: list[UserError] = []
+    wires = read_wires(loaded.settings, root, home, os.environ, problems)
+    hooks = read_hooks(root, home, os.environ, problems)
+    for problem in problems:
+        yield from of_error("clients", problem)
+    yield from of_wires(wires, loaded, Configurations(root, os.environ))
+    yield from of_hooks(hooks, wires, loaded, root, program)
+    session = {wire.name for wire in wires if wire.servers.client == "claude-code"}
+    agents = read_agents(root, agent_directories(root, home, os.environ))
+    yield from of_findings("agents", inline_servers(agents, session, program.usual))
+
+
 def _print(diagnosis: Diagnosis) -> None:
-    where = ""
-    if diagnosis.path:
-        where = (
-            f" ({diagnosis.path}:{diagnosis.line})" if diagnosis.line else f" ({diagnosis.path})"
-        )
-    mark = {"ok": "ok     ", "warning": "warning", "error": "error  "}[diagnosis.severity]
+    where = diagnosis.path
+    if diagnosis.path and diagnosis.line:
+        where = f"{diagnosis.path}:{diagnosis.line}"
     first, *more = diagnosis.message.split("\n")
-    print_line(f"{mark}  {diagnosis.area}: {first}{where}")
+    shown = f" ({where})" if where else ""
+    print_line(f"{_MARKS[diagnosis.severity]}  {diagnosis.area}: {first}{shown}")
     for text in more:
         print_line(f"         {text}")
     if diagnosis.remedy:

@@ -1,34 +1,31 @@
-"""What `gateway doctor` finds: in the configuration, in the clients' files, and on the way through.
+"""What `gateway doctor` says of what it found: what is the case, and what to do about it."""
 
-Every diagnosis says what is the case and what to do about it.
-"""
-
-import os
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from gateway import __version__
+from gateway.agents import Finding
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
 from gateway.audit.records import Event, timestamp
 from gateway.config.directories import audit_directory
 from gateway.config.load import Loaded
-from gateway.config.settings import HttpEntry, UpstreamEntry
+from gateway.config.settings import HttpEntry, HttpSettings, UpstreamEntry
 from gateway.errors import UserError
-from gateway.install.clients import CLIENTS, Servers
-from gateway.install.selftest import Passage
-from gateway.install.wiring import Wire, hook_argv, installed_hooks
+from gateway.identity.tokens import list_tokens
+from gateway.install.clients import CLIENTS
+from gateway.install.program import Program
+from gateway.install.selftest import Passage, try_hook
+from gateway.install.wiring import Configurations, Hooks, Wire
+from gateway.policy.snapshot import Standing
 
 Severity = Literal["ok", "warning", "error"]
-
-_HOOK_TIMEOUT_S = 10
-_NOT_A_TOOL_CALL = (
-    b'{"hook_event_name": "SessionStart", "session_id": "gateway-doctor", "cwd": "/"}'
-)
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -42,255 +39,360 @@ class Diagnosis(msgspec.Struct, frozen=True):
     line: int = 0
 
 
-def of_error(area: str, error: UserError, remedy: str = "correct it") -> Diagnosis:
-    """A mistake that keeps something from being looked at."""
-    return Diagnosis(area, "error", error.message, remedy, error.path or "", error.line or 0)
+def of_error(area: str, error: UserError) -> Iterator[Diagnosis]:
+    """Mistakes that keep something from being looked at."""
+    for problem in getattr(error, "problems", (error,)):
+        message, remedy = _split(problem.message)
+        yield Diagnosis(area, "error", message, remedy, problem.path or "", problem.line or 0)
 
 
-def of_configuration(loaded: Loaded) -> Iterator[Diagnosis]:
-    """The files: whether they are read, in order and accepted, and what is enforced."""
+def of_findings(area: str, findings: Iterable[Finding]) -> Iterator[Diagnosis]:
+    """What is wrong or doubtful in files, as it stands."""
+    for finding in findings:
+        if finding.severity != "info":
+            message, remedy = _split(finding.message)
+            yield Diagnosis(area, finding.severity, message, remedy, finding.path, finding.line)
+
+
+def of_configuration(loaded: Loaded, option: str) -> Iterator[Diagnosis]:
+    """The files: what they hold, whether they are accepted, and whether anything is enforced.
+
+    `option` is what commands need so that they take this configuration, "" where they find it.
+    """
     settings = loaded.settings
-    yield Diagnosis("configuration", "ok", " ".join(loaded.notes))
-    if not loaded.definitions:
+    notes = " ".join(loaded.notes).removeprefix("Configuration: ")
+    yield Diagnosis("configuration", "ok", notes)
+    if not settings.upstreams:
+        remedy = "run `gateway init`, or write one under upstreams"
+        yield Diagnosis("configuration", "warning", "there is no upstream", remedy, settings.path)
+    standings = (settings.main_thread, settings.builtin_agents)
+    if not loaded.definitions and not any(each and each.max_tools for each in standings):
+        remedy = "write .claude/agents/NAME.md, or name the directory in agents_from"
+        yield Diagnosis("agents", "warning", "no agent file is read", remedy)
+    errors = [finding for finding in loaded.findings if finding.severity == "error"]
+    yield from of_findings("agents", errors)
+    warnings = sum(finding.severity == "warning" for finding in loaded.findings)
+    if warnings:
         yield Diagnosis(
             "agents",
             "warning",
-            "no agent file is read",
-            "write .claude/agents/NAME.md, or name the directory in agents_from",
+            f"there {'is 1 warning' if warnings == 1 else f'are {warnings} warnings'} about the "
+            "configuration and the agent files",
+            f"run `gateway check{option}`, which lists them",
         )
-    for severity in ("error", "warning"):
-        count = sum(finding.severity == severity for finding in loaded.findings)
-        if count:
-            yield Diagnosis(
-                "agents",
-                "warning",
-                f"the files have {count} finding(s) of severity {severity}",
-                "run `gateway check`, which lists them",
-            )
-    for finding in loaded.held:
-        yield Diagnosis(
-            "trust",
-            "warning",
-            finding.message,
-            "look at it and run `gateway trust`",
-            finding.path,
-            finding.line,
-        )
-    if not loaded.held:
-        yield Diagnosis("trust", "ok", "everything in the files is accepted")
+    yield from _of_trust(loaded, option)
     if settings.mode == "observe":
         yield Diagnosis(
             "mode",
             "warning",
             "observe: refusals are recorded, not enforced",
-            "run `gateway enforce` once the audit log shows what you expect",
+            f"run `gateway enforce{option}` once `gateway audit tail` shows what you expect",
+            settings.path,
+            settings.lines.get("mode", 0),
         )
     else:
         yield Diagnosis("mode", "ok", "enforce: what is not declared is refused")
 
 
-def of_audit(loaded: Loaded) -> Diagnosis:
+def _of_trust(loaded: Loaded, option: str) -> Iterator[Diagnosis]:
+    if not loaded.held:
+        yield Diagnosis("trust", "ok", "everything in the files is accepted")
+    for finding in loaded.held:
+        yield Diagnosis(
+            "trust",
+            # Until anything is accepted, nothing works at all.
+            "warning" if loaded.accepted else "error",
+            finding.message,
+            f"run `gateway trust{option}` in a terminal of your own; it shows what is to accept",
+            finding.path,
+            finding.line,
+        )
+
+
+def of_audit(loaded: Loaded) -> Iterator[Diagnosis]:
     """Whether the audit log takes a record, by giving it one."""
     directory = audit_directory(loaded.settings)
     try:
-        journal = Journal.open(directory, durability="process")
+        journal = Journal.open(directory, durability="process", version=__version__)
         try:
             Digester.open(directory)
             journal.append(Event(time=timestamp(), event="doctor.checked"))
         finally:
             journal.close()
     except UserError as error:
-        return of_error("audit", error)
+        yield from of_error("audit", error)
     except AuditUnavailable as error:
-        return Diagnosis("audit", "error", str(error), "free some space", str(directory))
-    return Diagnosis("audit", "ok", f"the audit log takes records ({directory})")
+        remedy = "free some space, or name another directory in audit.directory"
+        yield Diagnosis("audit", "error", str(error), remedy, str(directory))
+    else:
+        yield Diagnosis("audit", "ok", "the audit log takes records", path=str(directory))
 
 
 def of_passage(passage: Passage, entry: UpstreamEntry) -> Diagnosis:
     """How one upstream fared from one end to the other."""
-    if passage.problem:
+    if not passage.problem:
+        tools = "1 tool" if passage.tools == 1 else f"{passage.tools} tools"
         return Diagnosis(
             "upstreams",
-            "error",
-            f"{passage.upstream}: {passage.problem}",
-            "run `gateway check --live`, which shows the last lines of its output",
-            entry.path,
-            entry.line,
+            "ok",
+            f"{passage.upstream}: {tools} listed, an unknown one refused and recorded",
         )
-    return Diagnosis(
-        "upstreams",
-        "ok",
-        f"{passage.upstream}: {passage.tools} tools listed, an unknown one refused and recorded",
+    remedy = (
+        "correct its url and headers, and see that it runs"
+        if isinstance(entry, HttpEntry)
+        else "correct its entry; of your environment it gets harmless variables only, so name what "
+        "else it needs under inherit_env"
     )
+    message = f"{passage.upstream}: {passage.problem}"
+    return Diagnosis("upstreams", "error", message, remedy, entry.path, entry.line)
 
 
-def of_wires(wires: Iterable[Wire], loaded: Loaded) -> Iterator[Diagnosis]:
-    """Each server of each client: behind the gateway, or around it."""
-    found = tuple(wires)
-    if not any(wire.through for wire in found):
-        yield Diagnosis("clients", "warning", "no client starts the gateway", "run `gateway init`")
-    for wire in found:
-        where = f"{CLIENTS[wire.servers.client]} server {wire.name!r}"
-        if wire.through:
-            yield _through(wire, where, loaded)
-        else:
-            yield _around(wire, where, loaded)
+def of_tokens(directory: Path, http: HttpSettings, *, now_s: float) -> Iterator[Diagnosis]:
+    """Who may call `gateway serve`, where there are signs that it is used.
 
-
-def of_identity(wires: Iterable[Wire], loaded: Loaded) -> Iterator[Diagnosis]:
-    """How each way into the gateway tells who calls, and whether that works."""
-    settings, told = loaded.settings, set[Path]()
-    for wire in wires:
-        if not wire.through:
-            continue
-        area, where = "identity", f"{CLIENTS[wire.servers.client]} server {wire.name!r}"
-        path, line = str(wire.servers.path), wire.line
-        if wire.agent is not None:
-            known = wire.agent in loaded.snapshot.agents
-            yield Diagnosis(
-                area,
-                "ok" if known else "error",
-                f"{where}: always the agent {wire.agent!r}"
-                + ("" if known else ", which no agent file defines"),
-                "" if known else "name one that is defined",
-                path,
-                line,
-            )
-        elif not wire.hook:
-            default = settings.default_agent
-            fine = default is not None or settings.mode == "observe"
-            yield Diagnosis(
-                area,
-                "ok" if fine else "error",
-                f"{where}: " + (f"the default agent {default!r}" if default else "no agent"),
-                "" if default else "add --agent NAME or --hook, or set default_agent",
-                path,
-                line,
-            )
-        elif wire.servers.settings is None:
-            yield Diagnosis(
-                area,
-                "error",
-                f"{where}: --hook, but this client has no hook that says who calls",
-                "use --agent NAME instead",
-                path,
-                line,
-            )
-        elif wire.servers.settings not in told:
-            told.add(wire.servers.settings)
-            yield from _of_hook(wire.servers, loaded)
-
-
-def _through(wire: Wire, where: str, loaded: Loaded) -> Diagnosis:
-    path = str(wire.servers.path)
-    if wire.config is None and wire.upstream and wire.upstream not in loaded.settings.upstreams:
-        known = ", ".join(loaded.settings.upstreams) or "none"
-        return Diagnosis(
-            "clients",
-            "error",
-            f"{where} connects to {wire.upstream!r}, which is not configured (there are: {known})",
-            "add it to gateway.yaml, or take the server out of the client",
-            path,
-            wire.line,
+    `directory` is the store of tokens of this configuration.
+    """
+    area = "tokens"
+    if http.anonymous is not None:
+        yield Diagnosis(
+            area,
+            "warning",
+            "http.anonymous is on: whoever can connect to the port on this host needs no token",
+            "give each client a token (`gateway token create AGENT`) and remove http.anonymous",
         )
-    to = wire.upstream or "all upstreams"
-    return Diagnosis("clients", "ok", f"{where} goes through the gateway to {to}", "", path)
-
-
-def _around(wire: Wire, where: str, loaded: Loaded) -> Diagnosis:
-    same = wire.name in loaded.settings.upstreams or any(
-        wire.target == (entry.url if isinstance(entry, HttpEntry) else entry.command)
-        and wire.target not in _RUNNERS
-        for entry in loaded.settings.upstreams.values()
-    )
-    around = (
-        "reaches an upstream of the gateway directly, around it"
-        if same
-        else ("does not go through the gateway: nothing is enforced or recorded there")
-    )
-    return Diagnosis(
-        "clients",
-        "warning",
-        f"{where} {around}",
-        "run `gateway init`, or remove it",
-        str(wire.servers.path),
-        wire.line,
-    )
-
-
-_RUNNERS = frozenset(("npx", "uvx", "node", "python", "python3", "docker", "bunx", "deno"))
-"""Commands that start many servers, so that sharing one says nothing."""
-
-
-def _of_hook(place: Servers, loaded: Loaded) -> Iterator[Diagnosis]:
-    settings = place.settings
-    assert settings is not None
-    area = "identity"
+    if http.tokens is None and not directory.exists():
+        return
     try:
-        installed = installed_hooks(settings)
+        tokens, problems = list_tokens(directory)
     except UserError as error:
-        yield of_error(area, error)
+        yield from of_error(area, error)
         return
-    if not installed:
+    for problem in problems:
+        yield from of_error(area, problem)
+    expired = sum(token.expired(now_s) for token in tokens)
+    active = len(tokens) - expired
+    idle = not active and http.anonymous is None
+    yield Diagnosis(
+        area,
+        "warning" if idle else "ok",
+        f"{active} active, {expired} expired" + ("; nobody can call `gateway serve`" * idle),
+        "run `gateway token create AGENT`" if idle else "",
+        str(directory),
+    )
+
+
+def of_wires(wires: Sequence[Wire], loaded: Loaded, others: Configurations) -> Iterator[Diagnosis]:
+    """Each server of each client: where it leads, and how the gateway knows who calls.
+
+    `loaded` is the configuration that is looked at; `others` has those that wires name.
+    """
+    if all(wire.way == "around" for wire in wires):
+        yield Diagnosis("clients", "warning", "no client uses the gateway", "run `gateway init`")
+    for wire in wires:
+        yield from _around(wire) if wire.way == "around" else _through(wire, loaded, others)
+
+
+def _around(wire: Wire) -> Iterator[Diagnosis]:
+    if wire.upstream:
+        message = f"reaches the upstream {wire.upstream!r} directly, around the gateway"
+        remedy = "take it out of the client, or run `gateway init`"
+    else:
+        message = "does not go through the gateway: nothing of it is decided or recorded"
+        remedy = "run `gateway init`, which also says what it cannot take over"
+    yield _at(wire, "warning", message, remedy)
+
+
+def _through(wire: Wire, loaded: Loaded, others: Configurations) -> Iterator[Diagnosis]:
+    serving, place = loaded, ""
+    if wire.way == "connect":
+        try:
+            serving = others.of(wire)
+        except UserError as error:
+            yield _at(wire, "error", f"its configuration: {error}", "correct that file, or its -c")
+            return
+        if serving.place != loaded.place:
+            named = serving.place.config or serving.place.root
+            place = f" (by {named}; `gateway doctor -c {shlex.quote(str(named))}` looks at it)"
+    problem = _wrong(wire, serving)
+    who = _caller(wire, serving)
+    if problem is not None:
+        yield _at(wire, "error", *problem)
+    elif place and wire.upstream and serving.snapshot.upstreams[wire.upstream].held:
+        option = f" -c {shlex.quote(str(serving.place.config))}"
+        message = f"the upstream {wire.upstream!r} is not started until a person accepts it"
+        yield _at(wire, "warning", message, f"run `gateway trust{option}`")
+    elif who.severity != "ok":
+        yield _at(wire, who.severity, who.text, who.remedy)
+    else:
+        to = f"to {wire.upstream!r}" if wire.upstream else "to all upstreams"
+        yield _at(wire, "ok", f"goes through the gateway {to}{place}; {who.text}")
+
+
+def _wrong(wire: Wire, serving: Loaded) -> tuple[str, str] | None:
+    """Why the entry itself does not work, and the remedy."""
+    upstreams = serving.settings.upstreams
+    if wire.program and "$" not in wire.program and shutil.which(wire.program) is None:
+        return (
+            f"its command {wire.program!a} is not found",
+            "have PATH lead to it, or write the whole path of the program",
+        )
+    if bool(wire.upstream) == wire.everything:
+        return "it must name one upstream, or --all", "write `connect NAME` or `connect --all`"
+    if wire.hook and wire.agent is not None:
+        return "it has both --agent and --hook", "remove the one that is not meant"
+    if wire.upstream and wire.upstream not in upstreams:
+        known = ", ".join(upstreams) or "none"
+        return (
+            f"connects to {wire.upstream!r}, which is not configured (there are: {known})",
+            "add it under upstreams, or take the server out of the client",
+        )
+    return None
+
+
+class _Caller(msgspec.Struct, frozen=True):
+    """Who calls on a wire, and what is wrong with that."""
+
+    text: str
+    severity: Severity = "ok"
+    remedy: str = ""
+
+
+def _caller(wire: Wire, serving: Loaded) -> _Caller:
+    http = serving.settings.http
+    if wire.bearer:
+        return _Caller("its token says which agent calls")
+    if wire.way == "serve" and http.anonymous is None:
+        return _Caller(
+            "it has no token, and without one every request is refused",
+            "error",
+            "run `gateway token create AGENT` and send it as the header Authorization: Bearer",
+        )
+    if wire.way == "serve" and wire.agent is None:
+        return _Caller("without a token, every call is the agent's that `gateway serve` was given")
+    if wire.agent is not None:
+        return _named(wire.agent, f"every call is the agent's {wire.agent!r}", serving)
+    if wire.hook and wire.servers.settings is None:
+        return _Caller(
+            "it has --hook, but this client has no hook that says who calls",
+            "error",
+            "write --agent NAME instead",
+        )
+    if wire.hook:
+        return _Caller("the client's hook says which agent calls")
+    default = serving.settings.default_agent
+    if default is not None:
+        return _named(default, f"every call is the default agent's {default!r}", serving)
+    option = "--agent NAME" if wire.servers.settings is None else "--hook"
+    return _Caller(
+        "nothing says which agent calls, so every call is refused"
+        + (" once that is enforced" * serving.snapshot.observe),
+        "warning" if serving.snapshot.observe else "error",
+        "run `gateway trust`: default_agent does not hold until it is accepted"
+        if _is_held("default_agent", serving)
+        else f"add {option} to its args, or set default_agent in gateway.yaml",
+    )
+
+
+def _named(agent: str, text: str, serving: Loaded) -> _Caller:
+    severity: Severity = "warning" if serving.snapshot.observe else "error"
+    permissions = serving.snapshot.agents.get(agent)
+    if permissions is None:
+        known = ", ".join(serving.snapshot.agents) or "none"
+        return _Caller(f"{text}, whom no agent file defines", severity, f"name one of: {known}")
+    if permissions.refusal is not None:
+        refusal = permissions.refusal
+        where = f" ({refusal.file}:{refusal.line})" if refusal.file else ""
+        message, remedy = _split(refusal.text)
+        return _Caller(f"{text}, who may use nothing: {message}{where}", severity, remedy)
+    return _Caller(text)
+
+
+def of_hooks(
+    found: Hooks, wires: Iterable[Wire], loaded: Loaded, root: Path, program: Program
+) -> Iterator[Diagnosis]:
+    """The hook of Claude Code: whether it is there, once, and answers for the project `root`."""
+    area = "hook"
+    needed = any(wire.hook and wire.servers.settings is not None for wire in wires)
+    # One command in several files the client runs once.
+    commands = {hook.command: str(hook.path) for hook in reversed(found.installed)}
+    if not commands:
+        if needed:
+            what = "is refused once that is enforced" if loaded.snapshot.observe else "is refused"
+            message = f"the client's hook is not installed, so no call has an agent and each {what}"
+            yield Diagnosis(area, "error", message, "run `gateway init`")
+        return
+    if found.off is not None:
+        message = "the client runs no hooks, so no call has an agent"
+        yield Diagnosis(area, "error", message, "remove disableAllHooks", str(found.off))
+    if len(commands) > 1:
+        every = ", ".join(f"`{command}` ({path})" for command, path in commands.items())
         yield Diagnosis(
             area,
             "error",
-            "the hook that says which agent calls is not installed, so every call is refused",
-            "run `gateway init`",
-            str(settings),
+            f"several commands announce each call, and one announced twice is refused: {every}",
+            f"keep `{program.hook()}` and remove the others",
         )
-        return
-    if len(installed) > 1:
+    for command, path in commands.items():
+        tried = try_hook(command, root, program)
+        if not tried.problem:
+            message = f"`{command}` answers, and refuses to have gateway.yaml written"
+            yield Diagnosis(area, "ok", message, path=path)
+            continue
         yield Diagnosis(
             area,
-            "error",
-            "the hook is installed more than once, and a call that is announced twice is refused",
-            "remove all but one",
-            str(settings),
+            "error" if tried.started else "warning",
+            f"`{command}` {tried.problem}",
+            f"write `{program.hook()}`" + ("" if tried.started else ", if that is what is meant"),
+            path,
         )
-    for command in installed:
-        problem = _try_hook(command)
-        yield Diagnosis(
-            area,
-            "error" if problem else "ok",
-            f"the client's hook {problem or 'answers, and tells the agents apart'}",
-            "correct the command, or run `gateway init` again" if problem else "",
-            str(settings),
-        )
-    for key, standing in (
-        ("main_thread", loaded.settings.main_thread),
-        ("builtin_agents", loaded.settings.builtin_agents),
+    for hook in found.installed:
+        if not hook.sees_every_tool:
+            message = f"`{hook.command}` is run only before tools that match {hook.matcher!r}"
+            yield Diagnosis(area, "warning", message, 'write "matcher": "*"', str(hook.path))
+    yield from _of_standings(loaded)
+
+
+def _of_standings(loaded: Loaded) -> Iterator[Diagnosis]:
+    """What holds for callers that have no agent file."""
+    settings = loaded.settings
+    for key, whom, standing in (
+        ("main_thread", "the session itself", settings.main_thread),
+        ("builtin_agents", "the client's built-in agents", settings.builtin_agents),
     ):
-        if standing is None:
+        if standing is not None:
+            yield Diagnosis("identity", "ok", f"{whom}: {_standing(standing)} ({key})")
+        elif not _is_held(key, loaded):
             yield Diagnosis(
-                area,
+                "identity",
                 "warning",
-                f"{key} is not set: calls of these are refused",
-                f"set {key} in gateway.yaml to an agent, a ceiling or observe",
-                loaded.settings.path,
+                f"{key} is not set, so calls of {whom} are refused"
+                + (" once that is enforced" * loaded.snapshot.observe),
+                f"set {key} in gateway.yaml: the name of an agent, a list of tools, or observe",
+                settings.path,
             )
 
 
-def _try_hook(command: str) -> str:
-    """Why the command does not do for a hook; "" where it does."""
-    try:
-        argv = hook_argv(command)
-        ended = subprocess.run(  # noqa: S603 - the command that the client runs before every call
-            argv,
-            input=_NOT_A_TOOL_CALL,
-            capture_output=True,
-            timeout=_HOOK_TIMEOUT_S,
-            check=False,
-            env=_environment(os.environ),
-        )
-    except (OSError, ValueError) as error:
-        return f"cannot be started: {error}"
-    except subprocess.TimeoutExpired:
-        return f"does not answer within {_HOOK_TIMEOUT_S} s"
-    if ended.returncode != 0 or ended.stdout:
-        return f"fails with exit code {ended.returncode}"
-    return ""
+def _standing(standing: Standing) -> str:
+    if standing.observe:
+        return "everything passes and is recorded"
+    if standing.max_tools is not None:
+        return f"at most {', '.join(pattern.text for pattern in standing.max_tools) or 'nothing'}"
+    return f"the list of the agent {standing.agent!r}"
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name != "CLAUDE_PROJECT_DIR"}
+def _is_held(key: str, loaded: Loaded) -> bool:
+    """Whether a key of gateway.yaml has no value only because nobody accepted that."""
+    place = (loaded.settings.path, loaded.settings.lines.get(key))
+    held = {(finding.path, finding.line) for finding in loaded.held}
+    return key in loaded.settings.lines and (not loaded.accepted or place in held)
+
+
+def _at(wire: Wire, severity: Severity, message: str, remedy: str = "") -> Diagnosis:
+    message = f"{CLIENTS[wire.servers.client]}, {wire.name}: {message}"
+    return Diagnosis("clients", severity, message, remedy, str(wire.servers.path), wire.line)
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """What is the case, and the remedy: messages have both, in this order."""
+    message, _, remedy = sentence.partition("; ")
+    return message, remedy.rstrip(".") or "correct it there"

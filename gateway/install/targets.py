@@ -140,9 +140,9 @@ def check_config(config: Path, data: bytes) -> str:
     own = SourceFile(place.shown(config), data)
     builder = Builder(place, own)
     sources = read_sources(place, builder.sources)
-    digest = digest_of([own, *sources.includes, *sources.agents])
+    digest = digest_of([own, *sources.every])
     definitions = read_definitions((file.path, file.data) for file in sources.agents)
-    builder.build(sources.includes, definitions, sources.problems, digest)
+    builder.build(sources.includes, definitions, sources.problems, digest, lock=sources.lock)
     return digest
 
 
