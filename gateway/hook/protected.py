@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from gateway.config.directories import audit_directory
-from gateway.config.files import AGENT_DIRECTORIES, CLIENT_CONFIG_NAME, CONFIG_NAME
+from gateway.config.files import AGENT_DIRECTORIES, CLIENT_CONFIG_NAME, CONFIG_NAME, LOCK_NAME
 from gateway.config.load import Loaded
 from gateway.hook.names import SHELLS, WRITERS
 from gateway.state import state_directory
@@ -25,7 +25,7 @@ _COMMAND = r"""
     [ \t]* (?: \w+=\S* [ \t]+ )*
     (?: [^\s;&|(){}`"']* / )? (?: mcp-tool- )? gateway (?: \.exe )? ["']?
     (?: \s+ -\S+ (?: \s+ [^\s-]\S* )? )*?
-    \s+ ["']? (trust|enforce|uninstall|token|init) \b"""
+    \s+ ["']? (trust|enforce|uninstall|token|init|pin) \b"""
 _OWN_NAME = "mcp-tool-gateway"
 _POLICIES = "policies"
 
@@ -76,7 +76,7 @@ def granting_files(
     """
     place, sources = loaded.place, loaded.sources
     root = str(place.root)
-    files = [] if place.config is None else [str(place.config)]
+    files = [str(place.lock)] if place.config is None else [str(place.config), str(place.lock)]
     whole = [f"{root}/{_POLICIES}", *_own_directories(loaded, environ)]
     settings = []
     # An agent directory is named like a file: what lies under either is meant.
@@ -86,9 +86,12 @@ def granting_files(
     ]
     files += [os.path.join(root, each.path) for each in loaded.definitions]
     for directory in _up_to(root, directories):
-        files += (f"{directory}/{CONFIG_NAME}", f"{directory}/{CLIENT_CONFIG_NAME}")
+        files += [f"{directory}/{name}" for name in (CONFIG_NAME, CLIENT_CONFIG_NAME, LOCK_NAME)]
         whole += [f"{directory}/{name}" for name in AGENT_DIRECTORIES]
         settings.append(f"{directory}/.claude")
+        if directory.startswith(f"{root}/"):
+            # A repository that begins here would hide the configuration above.
+            whole.append(f"{directory}/.git")
     home = os.path.expanduser("~")
     for directory in (f"{home}/.claude", environ.get("CLAUDE_CONFIG_DIR", "")):
         if directory:

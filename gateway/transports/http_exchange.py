@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote_to_bytes
 
 from gateway.transports.http_messages import CONTENT_JSON, REPEATED, error_body
 
@@ -238,14 +237,13 @@ class HttpRequest:
 
 
 def path_of(target: bytes) -> str:
-    """The path of a request target, decoded; empty where it has none."""
+    """The path of a request target, still percent-encoded; empty where it has none.
+
+    Decoded here, a `%2F` in the name of an agent would part it, and a name would be decoded twice:
+    as something else than a proxy in front has read.
+    """
     path = target.partition(b"?")[0]
-    if not path.startswith(b"/"):
-        return ""
-    try:
-        return unquote_to_bytes(path).decode() if b"%" in path else path.decode("ascii")
-    except UnicodeDecodeError:
-        return ""
+    return path.decode("ascii") if path.startswith(b"/") and path.isascii() else ""
 
 
 def _nothing() -> None:
