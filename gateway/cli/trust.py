@@ -53,7 +53,7 @@ def command(config: Path | None, yes: bool, show: bool) -> int:
     new since the last time. The exit code is 2 if it was not accepted.
     """
     if not show:
-        _require_person(os.environ)
+        require_person(os.environ)
     loaded = load(config, cwd=Path.cwd(), trusted=True)
     accepted = read_accepted(loaded.place)
     found = review(loaded, accepted)
@@ -74,7 +74,7 @@ def command(config: Path | None, yes: bool, show: bool) -> int:
     return 0
 
 
-def _require_person(environ: Mapping[str, str]) -> None:
+def require_person(environ: Mapping[str, str]) -> None:
     """Refuse the shell of an agent. It is no boundary: an agent can unset a variable."""
     for name in _AGENT_SHELLS:
         if environ.get(name):
@@ -94,9 +94,11 @@ def _ask() -> None:
 
 
 def _record(loaded: Loaded, found: Review) -> None:
-    """Put it into the audit log first; raises UserError where that is impossible."""
+    """Put it into the audit log first; raises UserError where that is impossible.
+
+    Where the log itself is to move, the former one says so too, if it can be written still.
+    """
     directory = audit_directory(loaded.settings)
-    journal = Journal.open(directory, durability="process", version=__version__)
     event = Event(
         time=timestamp(),
         event="configuration.accepted",
@@ -109,6 +111,17 @@ def _record(loaded: Loaded, found: Review) -> None:
             "lost": sum(len(change.lost) for change in found.agents),
         },
     )
+    _append(directory, event)
+    former = audit_directory(found.before) if found.before.root else directory
+    if former != directory:
+        try:
+            _append(former, event)
+        except UserError as error:
+            print_line(f"This is not in the former audit log: {error}")
+
+
+def _append(directory: Path, event: Event) -> None:
+    journal = Journal.open(directory, durability="process", version=__version__)
     try:
         journal.append(event)
     except AuditUnavailable as error:
@@ -133,6 +146,15 @@ def _described(loaded: Loaded, found: Review) -> Iterator[str]:
             yield f"  {change.name} ({change.file}:{change.line})"
             yield from (f"    + {item}" for item in change.gained)
             yield from (f"    - {item}" for item in change.lost)
+    if found.pins:
+        yield ""
+        yield "Pins of tools, as they were when somebody ran `gateway pin`:"
+        for pin in found.pins:
+            yield f"  {pin.sign} {pin.tool or f'the instructions of {pin.upstream}'}"
+    if found.rules:
+        yield ""
+        yield "Rules of policy files:"
+        yield from (f"  {rule}" for rule in found.rules)
     if found.values:
         yield ""
         yield "Settings:"

@@ -111,6 +111,14 @@ class TokenBook:
             return _rejected(f"the token {token.id} has expired")
         return Bearer(token.id, token.agents, token.expires_s)
 
+    def valid(self, identifier: str) -> bool:
+        """Whether a token that was verified before is one still."""
+        try:
+            stored = self._find(identifier)
+        except UserError:
+            return False
+        return stored is not None and not stored.token.expired(self._clock())
+
     def problem(self) -> str | None:
         """Why no token can be verified at the moment, or None."""
         now_s = self._monotonic()

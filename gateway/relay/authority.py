@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 
+import msgspec
+
+from gateway.catalog.listing import UpstreamCatalog
+from gateway.catalog.pins import Drift, drift
 from gateway.identity.identity import Identity
 from gateway.policy.callers import decide_for_any, permissions_of_any, permissions_on
 from gateway.policy.decide import decide
@@ -11,6 +15,10 @@ from gateway.policy.values import Action, Context, Decision
 _OF_THE_CONNECTION = frozenset(("session", "list", "logging", "elicitation", "roots"))
 """Kinds of actions that are nobody's in particular where many agents share a connection."""
 _PLAIN = Context()
+_NOT_DEFAULT = (
+    "default_agent in gateway.yaml has changed since this connection began; a person must connect "
+    "the client again"
+)
 
 
 class InForce:
@@ -25,6 +33,11 @@ class InForce:
         self.snapshot = snapshot
         for listener in tuple(self._listeners):
             listener()
+
+    def drift(self, catalog: UpstreamCatalog, instructions: object) -> tuple[Drift, ...]:
+        """What an upstream offers otherwise than it is pinned."""
+        pins = self.snapshot.pins
+        return () if pins is None else drift(pins, catalog, instructions)
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each exchange."""
@@ -63,13 +76,23 @@ class Authority:
         who = self.identity if caller is None else caller
         snapshot = self._in_force.snapshot
         if who.agent is None and who.means == "hook" and who.host is None:
-            listed = action.method.endswith("/list") and action.kind != "task"
+            known = action.kind not in ("task", "unknown")
+            listed = known and action.method.endswith("/list")
             if listed or action.kind in _OF_THE_CONNECTION:
                 return decide_for_any(action, snapshot, context)
-        return decide(who.agent, action, snapshot, context)
+        agent = _still(who, snapshot)
+        if agent != who.agent:
+            context = msgspec.structs.replace(context, nobody=_NOT_DEFAULT)
+        return decide(agent, action, snapshot, context)
 
     def permissions(self, upstream: str) -> UpstreamPermissions:
         """The most that this connection may do on an upstream."""
         if self.shared:
             return permissions_of_any(upstream, self._in_force.snapshot)
-        return permissions_on(self.identity.agent, upstream, self._in_force.snapshot)
+        snapshot = self._in_force.snapshot
+        return permissions_on(_still(self.identity, snapshot), upstream, snapshot)
+
+
+def _still(who: Identity, snapshot: Snapshot) -> str | None:
+    """The agent that `who` is now: a default is one for as long as the configuration says so."""
+    return None if who.means == "default" and who.agent != snapshot.default_agent else who.agent

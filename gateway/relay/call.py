@@ -23,8 +23,8 @@ class Call:
     `envelope` is set for a client of a stateless revision, `headers` are those of such a request
     over HTTP, `schema` is the input schema of the tool that is called. `exchange` is set while the
     upstream has the call, `cancelled` holds the params of the client's cancellation. `relisted`
-    says that the catalog was read again for it, `quiet` marks one of the session's own making.
-    `nobody` says why it could not be told whose call it is.
+    counts how often the catalog was read again for it, `quiet` marks one of the session's own
+    making. `nobody` says why it could not be told whose call it is.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Call:
         self.quiet = quiet
         self.exchange: Exchange | None = None
         self.cancelled: Params | None = None
-        self.relisted = False
+        self.relisted = 0
         self.schema: object = None
         self.nobody = ""
 
@@ -86,7 +86,8 @@ class Call:
     @property
     def of_the_connection(self) -> bool:
         """Whether this is asked by the client itself, not by one of its agents."""
-        return self.action.kind == "logging" or self.action.method.endswith("/list")
+        kind = self.action.kind
+        return kind == "logging" or (kind != "unknown" and self.action.method.endswith("/list"))
 
     @property
     def progress_token(self) -> object:

@@ -20,6 +20,9 @@ _WAITS_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.4)
 _ASKED_BY_PEOPLE = frozenset(("prompt", "completion"))
 """What the host's user alone asks for, so that it is the main thread's."""
 
+_REMEMBERED = 256
+"""Calls of stateless clients whose next round may still come."""
+
 _NO_ID = (
     "the client does not say which tool use this call belongs to, so nobody can tell whose it is; "
     "a person must start the gateway with --agent NAME instead of --hook for this client"
@@ -40,6 +43,7 @@ class Callers:
         self._spool = spool
         self._digester = digester
         self._surface = surface
+        self._claimed: dict[str, Registration] = {}
         self._waiting: dict[str, tuple[asyncio.TimerHandle, Then]] = {}
 
     def identify(self, call: Call, snapshot: Snapshot, then: Then) -> None:
@@ -52,6 +56,12 @@ class Callers:
         tool_use = meta.get(TOOL_USE_ID) if isinstance(meta, dict) else None
         if call.action.kind != "tool" or not isinstance(tool_use, str):
             then(_NOBODY, _NO_ID)
+            return
+        earlier = self._claimed.get(tool_use) if "requestState" in call.params else None
+        if earlier is not None:
+            # The next round of a call that wanted more input: the host runs its hook once only.
+            # Whether there was such a call is for the state to prove.
+            self._told(call, earlier, snapshot, then)
             return
         self._attempt(call, tool_use, snapshot, then, iter(_WAITS_S))
 
@@ -77,11 +87,13 @@ class Callers:
         elif isinstance(claimed, Refused):
             then(_NOBODY, claimed.reason)
         else:
-            self._claimed(call, claimed, snapshot, then)
+            if call.modern:
+                while len(self._claimed) >= _REMEMBERED:
+                    del self._claimed[next(iter(self._claimed))]
+                self._claimed[tool_use] = claimed
+            self._told(call, claimed, snapshot, then)
 
-    def _claimed(
-        self, call: Call, registration: Registration, snapshot: Snapshot, then: Then
-    ) -> None:
+    def _told(self, call: Call, registration: Registration, snapshot: Snapshot, then: Then) -> None:
         exposed = self._surface.expose(call.action.upstream, call.action.name)
         try:
             digest = arguments_digest(call.params.get("arguments"), self._digester.digest)

@@ -95,6 +95,10 @@ class Hearing:
         if not self.told(link, message.method, params, request):
             self.upstream_event(link, "frame.dropped", {"method": message.method[:64]})
 
+    def calls_on(self, link: UpstreamLink, request: int | None) -> bool:
+        """Whether that request is a call of this session; None is any call on the link."""
+        return self._calls.carries(link.connection, request)
+
     def told(self, link: UpstreamLink, method: str, params: Params, request: int | None) -> bool:
         """Give a notification on to whom it concerns; False where that is nobody here."""
         if method == "notifications/progress":

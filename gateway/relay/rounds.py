@@ -81,6 +81,7 @@ class Rounds:
                     partial(collected.put, key),
                     collected.refused,
                     passed_on=True,
+                    caller=call.identity,
                 )
             else:
                 self._asking.ask(
@@ -89,6 +90,7 @@ class Rounds:
                     params,
                     partial(_send, call),
                     partial(collected.answered, key),
+                    caller=call.identity,
                 )
         collected.settle()
 

@@ -25,6 +25,7 @@ class Caller(Admission, frozen=True):
     """A request that was admitted, and as which agent."""
 
     identity: Identity
+    token: str | None = None
 
 
 class GatewayService:
@@ -83,7 +84,12 @@ class GatewayService:
         if agent is not None and agent not in self._gateway.in_force.snapshot.agents:
             return _NOT_FOUND
         principal = f"{bearer.id if bearer is not None else identity.means} {identity.agent}"
-        return Caller(endpoint, principal, identity)
+        return Caller(endpoint, principal, identity, None if bearer is None else bearer.id)
+
+    def admits_still(self, admission: Admission) -> bool:
+        """Whether the token of an admitted request is valid still."""
+        token = admission.token if isinstance(admission, Caller) else None
+        return token is None or self._tokens.valid(token)
 
     def open_session(self, admission: Admission, outlet: Outlet) -> HandshakeClient | None:
         """A new session of the handshake era; None where there is no such endpoint."""

@@ -17,6 +17,20 @@ from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, Notification, Request
 from gateway.wire.params import decode_params
 
+_FOR_ALL = frozenset(
+    (
+        "notifications/cancelled",
+        "notifications/progress",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/subscriptions/acknowledged",
+        "notifications/tasks/status",
+        "notifications/tools/list_changed",
+    )
+)
+"""What every session may hear of, or can tell by itself whether it is meant."""
+
 
 class SharedUpstreams:
     """The shared upstreams of one gateway, begun when a session first uses one."""
@@ -56,6 +70,7 @@ class SharedUpstream:
             start_timeout_s=gateway.limits[name].start_timeout_s,
             max_items=gateway.limits[name].max_tools,
             shared=True,
+            compare=gateway.in_force.drift,
         )
         self.link.want(Wanted(NEWS_OF_LISTS))
 
@@ -71,6 +86,14 @@ class SharedUpstream:
 
     async def _open_transport(self, connection: Connection) -> UpstreamTransport:
         return await self._gateway.open_transport(self.link.name, connection)
+
+    def _hearers(self, link: UpstreamLink, method: str, request: int | None) -> tuple[Hearing, ...]:
+        """Whom a notification concerns: one that says what a call does, such as a line of a log,
+        its caller alone, and nobody where it cannot be told who that is."""
+        if method in _FOR_ALL:
+            return tuple(self._members)
+        callers = tuple(each for each in self._members if each.calls_on(link, request))
+        return callers if len(callers) == 1 else ()
 
     # LinkOwner
 
@@ -90,7 +113,12 @@ class SharedUpstream:
         except MalformedFrame as malformed:
             self.upstream_event(link, "frame.refused", {"reason": malformed.reason})
             return
-        for member in tuple(self._members):
+        if message.method == "notifications/tools/list_changed":
+            link.mark_catalog_stale()  # also where no session is there to hear of it
+        hearers = self._hearers(link, message.method, request)
+        if not hearers and message.method not in _FOR_ALL:
+            link.dropped("frame.dropped", {"method": message.method[:64]})
+        for member in hearers:
             member.told(link, message.method, params, request)
 
     def upstream_event(self, link: UpstreamLink, event: str, data: Data) -> None:

@@ -37,7 +37,7 @@ class Running:
         What belongs to the process (the audit log, the HTTP service, the set of upstreams that it
         serves) stays until the next start.
         """
-        self._transports.settings = loaded.settings
+        self._transports.loaded = loaded
         self.gateway.recorder.event("configuration.reloaded", _described(loaded))
         self.gateway.in_force.exchange(loaded.snapshot)
 
@@ -73,7 +73,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
     )
     entries = {name: msgspec.json.encode(entry) for name, entry in settings.upstreams.items()}
 
-    transports = Transports(settings)
+    transports = Transports(loaded)
     gateway = Gateway(
         in_force=InForce(loaded.snapshot),
         recorder=recorder,
@@ -107,12 +107,19 @@ def _described(loaded: Loaded) -> Scalars:
 class Transports:
     """Makes transports to upstreams by the entries of the configuration in force."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
 
     async def open(self, upstream: str, connection: Connection) -> UpstreamTransport:
-        """An unstarted transport to a configured upstream; raises UpstreamUnavailable."""
-        return await open_transport(self.settings, upstream, connection)
+        """An unstarted transport to a configured upstream; raises UpstreamUnavailable.
+
+        Asked again for each restart: an entry that has changed since a person accepted it is not
+        started in place of the accepted one.
+        """
+        traits = self.loaded.snapshot.upstreams.get(upstream)
+        if traits is not None and traits.held:
+            raise UpstreamUnavailable("a person must accept its entry first, with `gateway trust`")
+        return await open_transport(self.loaded.settings, upstream, connection)
 
 
 async def open_transport(

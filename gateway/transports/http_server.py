@@ -86,6 +86,9 @@ class Service(Protocol):
     def stateless(self, admission: Admission) -> Endpoint | None:
         """The endpoint for clients without a session; None where there is no such endpoint."""
 
+    def admits_still(self, admission: Admission) -> bool:
+        """Whether what was admitted would be again; its streams end otherwise."""
+
     def problem(self) -> str | None:
         """Why calls cannot be served at the moment, or None."""
 
@@ -114,7 +117,7 @@ class HttpServer:
         self._service = service
         self._limits = limits
         self._revisions = frozenset(each.encode() for each in limits.revisions)
-        self._sessions = Sessions()
+        self._sessions = Sessions(service.admits_still)
         self._known_hosts: set[bytes] = set()
         self._resumable = Patience(RESUMABLE_AFTER_S)
         self._keep_alive = Patience(KEEP_ALIVE_S)

@@ -11,6 +11,8 @@ from gateway.transports.http_messages import Refused
 from gateway.transports.http_resumption import KEPT_S, Budget, EventLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.transports.client import ClientHandler
     from gateway.transports.http_replies import HttpOutlet
     from gateway.transports.http_server import Admission
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 IDLE_S = 1800.0
 """How long a session without any open request is kept."""
 MAX_SESSIONS = 10_000
-_SWEEP_S = 30.0
+_SWEEP_S = 0.5
+"""So that a revoked token ends the open streams of its sessions within a second."""
 _CLOSE_GRACE_S = 2.0
 
 
@@ -36,7 +39,8 @@ class Session(msgspec.Struct, eq=False):
 class Sessions:
     """All sessions of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, admits_still: Callable[[Admission], bool]) -> None:
+        self._admits_still = admits_still
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[bytes, Session] = {}
         self._budget = Budget()
@@ -114,6 +118,8 @@ class Sessions:
         now_s = self._loop.time()
         for session in tuple(self._sessions.values()):
             session.log.drop_before(now_s - KEPT_S)
-            if not session.outlet.busy and now_s - session.last_used_s > IDLE_S:
+            if not self._admits_still(session.admission):
+                self.end(session, "its token is not valid any more")
+            elif not session.outlet.busy and now_s - session.last_used_s > IDLE_S:
                 self.end(session, "idle")
         self._schedule_sweep()

@@ -163,3 +163,11 @@ def test_check_and_explain_start_nothing_that_is_held(
     assert run("connect", "web").code == 2
     assert cloned.received("web") == []
     assert not marker.exists()
+
+
+def test_the_former_audit_log_says_so_too_where_it_is_to_move(cloned: Project, run: Run) -> None:
+    run("trust", "--yes")
+    cloned.settings["audit"] = {"directory": str(cloned.root / "elsewhere")}
+    cloned.write()
+    assert run("trust", "--yes").code == 0
+    assert len(cloned.events("configuration.accepted")) == 2

@@ -420,3 +420,13 @@ class TestReview:
         loaded = accepted.load()
         assert review(loaded, read_accepted(loaded.place)).empty
         assert not review(loaded, None).empty
+
+
+def test_callers_without_a_token_are_kept_out_as_soon_as_the_file_says_so(project: Project) -> None:
+    project.config("http: {anonymous: loopback, port: 9000}\n")
+    assert accept_now(project).settings.http.anonymous == "loopback"
+    project.config("http: {port: 9001}\n")
+    loaded = in_force(project)
+    assert (loaded.settings.http.anonymous, loaded.settings.http.port) == (None, 9000)
+    project.config("http: {port: 9000}\n")
+    assert in_force(project).settings.http.anonymous is None

@@ -120,6 +120,16 @@ class TestWithAToken:
 
 
 class TestSessions:
+    def test_an_open_stream_ends_with_its_token(self, strict: World, served: ServedGateway) -> None:
+        token = strict.token("tester")
+        with HttpClient(served.url(), token) as client:
+            client.open()
+            stream = client.listen()
+            assert strict.gateway("token", "revoke", token.split("_")[1]).returncode == 0
+            stream.join(5)
+            assert not stream.is_alive()
+            client.session = None
+
     def test_anothers_session_is_as_unknown_as_a_wrong_one(
         self, strict: World, served: ServedGateway
     ) -> None:
@@ -152,6 +162,21 @@ class TestAnonymousCallers:
                 assert client.post(OPEN).status_code == 404
         means = {event["data"]["identified"] for event in strict.events("session.opened")}
         assert means == {"default", "url"}
+
+    def test_the_agent_in_a_path_is_decoded_once(self, strict: World) -> None:
+        strict.settings["http"]["anonymous"] = "loopback"
+        strict.agent("two words", ["mcp__canary__echo"])
+        with strict.serve() as served, HttpClient(served.url()) as client:
+            for path, status in {
+                "/agents/tester/canary/mcp": 200,
+                "/agents/%74ester/canary/mcp": 200,
+                "/agents/two%20words/canary/mcp": 200,
+                "/agents/%2574ester/canary/mcp": 404,
+                "/agents/tester/c%2561nary/mcp": 404,
+                "/agents/tester%2Fcanary/mcp": 404,
+            }.items():
+                client.url = served.base + path
+                assert client.post(OPEN).status_code == status, path
 
     def test_a_bad_token_makes_nobody_anonymous(self, strict: World) -> None:
         strict.settings["http"]["anonymous"] = "loopback"

@@ -1,5 +1,8 @@
 """Nothing of a project is started or granted before a person accepted it, and news take effect."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +12,7 @@ from tests.acceptance import accept_in
 from tests.e2e.http import HttpClient
 from tests.e2e.inbox import text_of
 from tests.e2e.stdio import StdioClient
-from tests.e2e.world import World
+from tests.e2e.world import World, processes_naming
 
 _SOON_S = 2.0
 """One second is what is promised; the machine may be busy."""
@@ -137,3 +140,38 @@ def test_a_running_session_loses_at_once_and_gains_when_accepted(world: World) -
         (world.root / "gateway.yaml").write_text("upstreams: [")
         world.wait_for(lambda: world.events("configuration.refused"))
         assert works("add")
+
+
+def test_an_entry_that_changes_while_it_runs_is_not_started_when_the_upstream_restarts(
+    world: World,
+) -> None:
+    marker = world.root / "started"
+    world.canary()
+    world.usual_agent()
+    with world.connect() as client:
+        client.open()
+        assert not client.call("echo")["result"].get("isError")
+        path = world.root / "gateway.yaml"
+        settings = json.loads(path.read_text())
+        settings["upstreams"]["canary"] |= {"command": "/usr/bin/touch", "args": [str(marker)]}
+        path.write_text(json.dumps(settings))
+        world.wait_for(lambda: world.events("configuration.reloaded"))
+        for pid in processes_naming(str(world.root / "canary.received")):
+            os.kill(pid, signal.SIGKILL)
+        world.wait_for(lambda: len(world.events("upstream.exited")) >= 2)
+        time.sleep(0.2)
+        assert not marker.exists()
+
+
+def test_a_default_agent_that_is_taken_away_is_gone_from_running_sessions(world: World) -> None:
+    world.canary()
+    world.usual_agent()
+    with world.connect() as client:
+        client.open()
+        assert not client.call("echo")["result"].get("isError")
+        path = world.root / "gateway.yaml"
+        settings = json.loads(path.read_text())
+        del settings["default_agent"]
+        path.write_text(json.dumps(settings))
+        world.wait_for(lambda: world.events("configuration.reloaded"))
+        assert client.call("echo")["result"].get("isError")

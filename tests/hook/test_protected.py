@@ -220,3 +220,14 @@ def test_the_gateways_own_commands_as_far_as_they_can_be_seen(
 def test_a_long_command_is_looked_at_in_no_time(granting: Granting, part: str) -> None:
     command = part * 20_000 + "x"
     assert protected_by("Bash", {"command": command}, cwd="/", granting=granting) == ""
+
+
+@pytest.mark.parametrize("path", [".git", ".git/HEAD", "deep/.git/x", "deep/../.GIT"])
+def test_a_repository_that_begins_below_does_not_hide_the_configuration(
+    change: Change, path: str
+) -> None:
+    assert change(path)
+
+
+def test_the_projects_own_repository_is_not_protected(change: Change) -> None:
+    assert change("../.git/info/exclude") == ""

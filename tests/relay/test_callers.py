@@ -4,11 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.audit.keys import Digester
 from gateway.identity.spool import Registration, arguments_digest
+from gateway.policy.snapshot import Grants
 from tests.relay.bench import Bench, settle, until
+from tests.relay.test_rounds import ACCEPTED, ELICITATION, wants
+from tests.relay.test_stateless import DONE
 
 Run = Callable[..., None]
 OTHERS = {"reader": ["mcp__up__hidden"]}
@@ -178,6 +182,91 @@ class TestCalls:
 
         run(scenario, hook=True)
 
+    def test_a_question_in_an_answer_is_decided_and_recorded_as_the_callers(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start(elicitation={})
+            register(bench, "t1")
+            call(bench, 1, "t1")
+            (sent,) = await bench.put()
+            wanted = {"q": {"method": "elicitation/create", "params": {"message": "m"}}}
+            bench.upstream.answer(sent, {"resultType": "input_required", "inputRequests": wanted})
+            await until(lambda: bench.records(kind="decision", action="elicitation"))
+            (record,) = bench.records(kind="decision", action="elicitation")
+            assert (record["agent"], record["decision"]) == ("tester", "allow")
+            question = bench.client.got[0]
+            bench.send({"id": question["id"], "result": {"action": "decline"}})
+            await bench.finish(DONE, 2)
+            await bench.answered(1)
+
+        run(scenario, hook=True, era="stateless")
+
+    @pytest.mark.parametrize("method", ["admin/list", "x/y/list"])
+    def test_an_unknown_listing_on_a_shared_connection_is_nobodys(
+        self, run: Run, method: str
+    ) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start()
+            bench.send({"id": 1, "method": method})
+            await until(lambda: bench.answers(1))
+            bench.send({"method": method})
+            await settle()
+            assert "error" in bench.answers(1)[0]
+            assert bench.upstream.named(method) == []
+
+        run(scenario, hook=True, passthrough=True)
+
+    def test_a_task_is_nobodys_without_a_registration(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start()
+            register(bench, "t1")
+            call(bench, 1, "t1", task={})
+            (sent,) = await bench.put()
+            bench.upstream.answer(sent, {"task": {"taskId": "k", "status": "working"}})
+            await bench.answered(1)
+            methods = ("tasks/get", "tasks/list", "tasks/cancel", "tasks/result")
+            for number, method in enumerate(methods, 10):
+                bench.send({"id": number, "method": method, "params": {"taskId": "k"}})
+                assert "error" in await bench.answered(number)
+                assert bench.upstream.named(method) == []
+
+        run(scenario, hook=True, others={"reader": ["mcp__up"]}, declared=("mcp__up",))
+
+
+class TestRounds:
+    """The host runs its hook once for a call, however often the call comes back with more input."""
+
+    def ask(self, bench: Bench, identifier: int, **more: Any) -> None:
+        params = {"name": "echo", "arguments": {"a": 1}, **more}
+        bench.ask(identifier, "tools/call", params, meta={TOOL_USE: "t1"})
+
+    def test_the_next_round_is_that_of_the_same_agent(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            register(bench, "t1", arguments={"a": 1})
+            self.ask(bench, 1)
+            (first,) = await bench.put()
+            bench.upstream.answer(first, wants("opaque", who=ELICITATION))
+            state = (await bench.answered(1))["result"]["requestState"]
+            self.ask(bench, 2, inputResponses={"who": ACCEPTED}, requestState=state)
+            assert (await bench.put(2))[1]["params"]["requestState"] == "opaque"
+            agents = {each["agent"] for each in bench.records(kind="decision", action="tool")}
+            assert agents == {"tester"}
+
+        run(scenario, hook=True, era="stateless")
+
+    @pytest.mark.parametrize("more", [{}, {"requestState": "made up"}])
+    def test_nothing_else_comes_back_under_its_id(self, run: Run, more: dict[str, Any]) -> None:
+        async def scenario(bench: Bench) -> None:
+            register(bench, "t1", arguments={"a": 1})
+            self.ask(bench, 1)
+            (first,) = await bench.put()
+            bench.upstream.answer(first, wants("opaque", who=ELICITATION))
+            await bench.answered(1)
+            self.ask(bench, 2, **more)
+            await bench.answered(2)
+            assert len(bench.upstream.named("tools/call")) == 1
+
+        run(scenario, hook=True, era="stateless")
+
 
 class TestListings:
     def test_they_show_the_tools_of_every_agent_and_no_other(self, run: Run) -> None:
@@ -242,3 +331,57 @@ class TestAnotherSnapshot:
             assert bench.client.got == []
 
         run(scenario)
+
+    def test_a_call_that_waits_for_the_hook_is_decided_on_the_new_one(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start()
+            call(bench, 1, "t1")
+            await settle()
+            bench.gateway.in_force.exchange(bench.compiled({"other": ["Read"]}, "e" * 64))
+            register(bench, "t1")
+            await until(lambda: bench.answers(1))
+            (record,) = bench.records(kind="decision")
+            assert (record["agent"], record["decision"], record["snapshot"]) == (
+                "tester",
+                "deny",
+                "e" * 64,
+            )
+            assert bench.upstream.named("tools/call") == []
+
+        run(scenario, hook=True)
+
+    def test_an_upstream_that_it_has_no_more_does_no_harm(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start()
+            bench.call(1)
+            (sent,) = await bench.put()
+            bench.traits = {}
+            bench.gateway.in_force.exchange(bench.compiled({}, "e" * 64))
+            bench.upstream.say(
+                {"id": 7, "method": "elicitation/create", "params": {"message": "m"}}
+            )
+            bench.upstream.say({"method": "notifications/tools/list_changed"})
+            bench.upstream.answer(sent, DONE)
+            bench.call(2)
+            bench.send({"id": 3, "method": "tools/list"})
+            for number in (1, 2, 3):
+                await bench.answered(number)
+            assert bench.answers(3)[0]["result"]["tools"] == []
+            assert bench.answers(2)[0]["result"]["isError"]
+            assert len(bench.upstream.named("tools/call")) == 1
+            bench.upstream.connection.closed("crashed", "")
+            await settle()
+
+        run(scenario)
+
+    def test_sampling_that_was_not_accepted_is_not_offered_to_an_upstream(self, run: Run) -> None:
+        async def scenario(bench: Bench) -> None:
+            wide = bench.compiled({"tester": ["mcp__up__echo"]}, "e" * 64)
+            bench.entry = msgspec.structs.replace(bench.entry, grants=Grants())
+            narrow = bench.compiled({"tester": ["mcp__up__echo"]}, "e" * 64)
+            bench.gateway.in_force.exchange(msgspec.structs.replace(wide, accepted=narrow.agents))
+            await bench.start(sampling={})
+            (opening,) = bench.upstream.named("initialize")
+            assert "sampling" not in opening["params"]["capabilities"]
+
+        run(scenario, grants=Grants(sampling=("up",)))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.relay import listening
@@ -219,3 +220,17 @@ class TestStatelessUpstream:
             assert len(listened(bench)) == 1
 
         run(scenario, era="stateless")
+
+
+def test_news_of_what_was_not_accepted_are_not_asked_of_an_upstream(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        wide = bench.compiled({"tester": ["mcp__up"]}, "e" * 64)
+        narrow = bench.compiled({"tester": ["mcp__up__echo"]}, "e" * 64)
+        bench.gateway.in_force.exchange(msgspec.structs.replace(wide, accepted=narrow.agents))
+        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["x:1"]}
+        bench.ask(1, "subscriptions/listen", {"notifications": wanted})
+        await ready(bench)
+        await until(lambda: listened(bench))
+        assert listened(bench)[-1] == {"toolsListChanged": True}
+
+    run(scenario, era="stateless")

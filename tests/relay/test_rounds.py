@@ -276,3 +276,15 @@ class TestBinding:
             assert places.fetch(self.a_call(), forgotten) is None
 
         run(scenario)
+
+
+def test_a_made_up_request_state_of_a_handshake_client_reaches_no_upstream(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        bench.call(1, requestState="somebody's", inputResponses={"q": {"action": "accept"}})
+        (sent,) = await bench.put()
+        assert not {"requestState", "inputResponses"} & sent["params"].keys()
+        bench.upstream.answer(sent, DONE)
+        await bench.answered(1)
+
+    run(scenario, era="stateless")

@@ -8,6 +8,10 @@ from tests.relay.test_stateless import DONE, ERAS, WHOLE
 
 TOOLS = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
+LOG: Message = {
+    "method": "notifications/message",
+    "params": {"level": "info", "data": "of one call"},
+}
 
 
 class Session:
@@ -180,3 +184,20 @@ def test_stateless_clients_share_it_too(run: Run) -> None:
         await end(session)
 
     run(scenario, shared=True)
+
+
+@ERAS
+def test_what_a_shared_upstream_logs_on_a_call_is_told_to_its_caller_alone(
+    run: Run, era: str
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        one, other = await two(bench)
+        one.call(1)
+        (sent,) = await bench.put()
+        bench.upstream.say(LOG, request=sent["id"])
+        assert [message["method"] for message in one.client.got] == [LOG["method"]]
+        assert other.client.got == []
+        bench.upstream.answer(sent, DONE)
+        await end(one, other)
+
+    run(scenario, era=era, shared=True)

@@ -104,6 +104,9 @@ class Keeper:
     def stateless(self, admission: Admission) -> Stateless:
         return self.endpoint
 
+    def admits_still(self, admission: Admission) -> bool:
+        return True
+
     def problem(self) -> str | None:
         return None
 
