@@ -68,6 +68,9 @@ def test_served_and_killed_among_two_hundred_calls(world: World) -> None:
         served.process.kill()
         for thread in threads:
             thread.join(10)
+        for client in clients:
+            client.session = None  # nobody is left to be told
+            client.close()
     assert_nothing_left(world)
     assert_every_call_was_decided(world)
 
@@ -161,6 +164,9 @@ def test_a_served_gateway_that_is_ended_under_load_leaves_nothing(world: World) 
         assert served.stop() == 0
         for thread in threads:
             thread.join(10)
+        for client in clients:
+            client.session = None  # nobody is left to be told
+            client.close()
         assert "Traceback" not in "".join(served.stderr)
     assert_nothing_left(world, 1)
     decided = {record["call"] for record in world.decisions(decision="allow")}
