@@ -9,7 +9,8 @@ import msgspec
 from gateway.catalog.names import normalise, tool_id, unfit
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_SCHEMA_MEMBERS = ("inputSchema", "outputSchema", "annotations", "execution")
+TEXT_MEMBERS = frozenset(("title", "description", "icons", "_meta"))
+"""What a definition says about its tool, which some servers build anew from live documents."""
 
 
 class ToolEntry(msgspec.Struct, frozen=True, dict=True):
@@ -27,22 +28,20 @@ class ToolEntry(msgspec.Struct, frozen=True, dict=True):
     definition: dict[str, object]
 
     @cached_property
-    def schema_digest(self) -> str:
-        """Covers what a call may carry and claims about its effects."""
-        members = {key: self.definition[key] for key in _SCHEMA_MEMBERS if key in self.definition}
-        return hashlib.sha256(_encode(members)).hexdigest()
+    def definition_digest(self) -> str:
+        """Covers what a call may carry and claims about its effects, and every unknown member."""
+        return digest_of({k: v for k, v in self.definition.items() if k not in TEXT_MEMBERS})
 
     @cached_property
     def text_digest(self) -> str:
-        """Covers everything else, which some servers build anew from live documents."""
-        definition = self.definition
-        members = {key: definition[key] for key in definition if key not in _SCHEMA_MEMBERS}
-        return hashlib.sha256(_encode(members)).hexdigest()
+        """Covers what the definition says about the tool (`TEXT_MEMBERS`)."""
+        return digest_of({k: v for k, v in self.definition.items() if k in TEXT_MEMBERS})
 
     @cached_property
     def digest(self) -> str:
         """Covers the two together: the definition as a whole."""
-        return hashlib.sha256(f"{self.schema_digest}{self.text_digest}".encode()).hexdigest()
+        both = f"{self.definition_digest}{self.text_digest}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
 
 class UpstreamCatalog(msgspec.Struct, frozen=True):
@@ -51,6 +50,11 @@ class UpstreamCatalog(msgspec.Struct, frozen=True):
     upstream: str
     tools: Mapping[str, ToolEntry]
     withheld: Mapping[str, str]
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 in hex over the one way to write `value` as JSON: keys sorted, nothing between."""
+    return hashlib.sha256(_encode(value)).hexdigest()
 
 
 def build_catalog(upstream: str, definitions: Iterable[object]) -> UpstreamCatalog:

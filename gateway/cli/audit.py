@@ -222,6 +222,35 @@ def show(
         output.print_line(f"{key + ':':<20} {text}")
 
 
+@command.command()
+@click.argument("agent")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=_as_recorded,
+    help="Look at calls from this time on: RFC 3339, or an age such as 10m, 2h, 3d.",
+)
+@_where
+@click.pass_context
+def suggest(
+    ctx: click.Context,
+    agent: str,
+    since: str | None,
+    directory: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Suggest the least tool list for AGENT, as a diff of its own file.
+
+    Needed is what was let through; refused calls and arguments that never change are told in
+    comments. The exit code is 1 if no call of the agent is recorded.
+    """
+    # Imported here: the other commands need neither agent files nor a configuration.
+    from gateway.cli.suggest import suggest_list
+
+    ctx.exit(suggest_list(agent, since, directory, config, as_json=as_json))
+
+
 def _directory(named: Path | None, config: Path | None) -> Path:
     return named if named is not None else audit_directory(config)
 

@@ -1,12 +1,15 @@
 """`gateway check`: everything that is worth attention, before a client finds out."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 
 from gateway.cli.asking import ask_upstreams
+from gateway.cli.definitions import of_definitions
 from gateway.cli.notes import (
     Note,
     Reach,
@@ -17,8 +20,12 @@ from gateway.cli.notes import (
     reaches_of,
 )
 from gateway.cli.output import print_json_line, print_line, print_table
+from gateway.cli.sarif import sarif, sarif_of_error
+from gateway.cli.width import of_inheriting, of_unused, of_wildcards
+from gateway.config.directories import audit_directory
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
+from gateway.install.wiring import clients_root, read_wires
 from gateway.policy.snapshot import AgentPermissions
 
 EXIT_FINDINGS = 1
@@ -36,19 +43,45 @@ _CANNOT_RUN = frozenset(("unresolved-reference", "upstream-failed"))
 )
 @click.option("--live", is_flag=True, help="Also start every upstream and ask what it offers.")
 @click.option("--agent", metavar="NAME", help="Only this agent. Default: all of them.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(config: Path | None, live: bool, agent: str | None, as_json: bool) -> int:
+@click.option(
+    "--unused-days",
+    metavar="N",
+    type=click.IntRange(min=1, max=36_500),
+    help="Also tell which declared tools the audit log has no call for in the last N days.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="A report, one JSON object a line, or SARIF 2.1.0 for code scanning.",
+)
+def command(
+    config: Path | None,
+    live: bool,
+    agent: str | None,
+    unused_days: int | None,
+    as_json: bool,
+    form: str,
+) -> int:
     """Check the configuration, the agent files and what the upstreams offer.
 
     Reads every file, resolves every reference, and with --live asks every upstream for its tools:
-    which declared ones are gone, and what most likely took their place. The exit code is 1 if there
-    is a warning or an error, 2 if the configuration cannot be used, a variable has no value or an
-    upstream does not start.
+    which declared ones are gone, and what most likely took their place. Also tells where a client
+    reaches an upstream around the gateway. The exit code is 1 if there is a warning or an error, 2
+    if the configuration cannot be used, a variable has no value or an upstream does not start.
     """
-    loaded = load(config, cwd=Path.cwd(), trusted=False)
+    try:
+        loaded = load(config, cwd=Path.cwd(), trusted=False)
+    except UserError as error:
+        if form == "sarif":
+            print_json_line(sarif_of_error(error, root=str(Path.cwd()), version=_version()))
+        raise
     agents = _chosen(loaded, agent)
     unresolved = of_references(loaded)
-    notes = [*of_files(loaded, agent), *of_refusals(loaded, agent), *unresolved]
+    notes = [*of_files(loaded, agent), *of_refusals(loaded, agent), *unresolved, *_around(loaded)]
     unusable = {note.upstream for note in unresolved}
     usable = [
         name
@@ -56,15 +89,32 @@ def command(config: Path | None, live: bool, agent: str | None, as_json: bool) -
         if name not in unusable and not traits.held
     ]
     surveyed = ask_upstreams(loaded.settings, usable if live else ())
-    notes += of_survey(loaded, agents, surveyed)
+    notes += [
+        *of_survey(loaded, agents, surveyed),
+        *of_definitions(loaded, agents, surveyed),
+        *of_inheriting(loaded, agents),
+        *of_wildcards(agents, surveyed),
+    ]
+    if unused_days is not None:
+        directory = audit_directory(loaded.settings)
+        notes += of_unused(agents, directory, days=unused_days, now=datetime.now(UTC))
     reaches = [reach for one in agents for reach in reaches_of(one, loaded.snapshot, surveyed)]
-    if as_json:
+    if form == "sarif":
+        print_json_line(sarif(notes, root=loaded.settings.root, version=_version()))
+    elif as_json or form == "json":
         _print_json(notes, reaches)
     else:
         _print_report(loaded, notes, reaches, live=live)
     if any(note.code in _CANNOT_RUN for note in notes):
         return EXIT_CANNOT_RUN
     return EXIT_FINDINGS if any(note.severity != "info" for note in notes) else 0
+
+
+def _version() -> str:
+    # Imported here: it costs more than the rest, and is wanted in one form only.
+    from importlib.metadata import version
+
+    return version("mcp-tool-gateway")
 
 
 def _chosen(loaded: Loaded, name: str | None) -> list[AgentPermissions]:
@@ -78,6 +128,25 @@ def _chosen(loaded: Loaded, name: str | None) -> list[AgentPermissions]:
             path=loaded.settings.path or None,
         )
     return [agents[name]]
+
+
+def _around(loaded: Loaded) -> Iterator[Note]:
+    """Servers by which a client reaches an upstream directly, where nothing here holds."""
+    home = Path.home()
+    root = clients_root(loaded, Path.cwd(), home, os.environ)
+    # What cannot be read, `gateway doctor` tells.
+    for wire in read_wires(loaded.settings, root, home, os.environ, []):
+        if wire.way == "around" and wire.upstream:
+            yield Note(
+                severity="warning",
+                code="around-gateway",
+                message=f"The client's server {wire.name!r} reaches the upstream "
+                f"{wire.upstream!r} directly, around the gateway; run `gateway init`, or take it "
+                "out of the client.",
+                path=str(wire.servers.path),
+                line=wire.line,
+                upstream=wire.upstream,
+            )
 
 
 def _print_json(notes: Iterable[Note], reaches: Iterable[Reach]) -> None:

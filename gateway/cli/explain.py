@@ -1,8 +1,12 @@
 """`gateway explain`: what an agent may do with one tool, and the lines that say so."""
 
 import difflib
+import json
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -15,9 +19,13 @@ from gateway.cli.asking import ask_upstreams
 from gateway.cli.output import print_json_line, print_line
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
+from gateway.identity.identity import Means
 from gateway.policy.compile import meanings_of, resolution_findings
 from gateway.policy.decide import decide
+from gateway.policy.explanation import Saying, changes_to_allow, sayings
+from gateway.policy.judge import Facts
 from gateway.policy.snapshot import Grant, UpstreamPermissions
+from gateway.policy.trial import answers_to
 from gateway.policy.values import Action, Context, Decision
 
 EXIT_DENIED = 1
@@ -32,7 +40,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     `decision` is provisional where the upstream was not asked: then `offered` is None. `declared`,
     `disallowed` and `ceiling` are the entries about the tool, None where there is none; `capped`
     says whether the operator set a ceiling at all. `successor` is what most likely took the place
-    of a tool that is not offered. `findings` are about declared entries without effect.
+    of a tool that is not offered. `findings` are about declared entries without effect. `rules` is
+    what each rule about the tool says, `changes` all that would have to change to allow it.
     """
 
     agent: str
@@ -46,6 +55,31 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     offered: bool | None
     successor: str | None
     findings: tuple[Finding, ...]
+    rules: tuple[Saying, ...]
+    changes: tuple[str, ...]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """The call that is asked about, as far as it is known; `arguments` None are not."""
+
+    arguments: Mapping[str, object] | None
+    means: str
+    now: datetime
+
+
+def _arguments(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> dict[str, Any] | None:
+    """The JSON object that an option holds."""
+    if value is None:
+        return None
+    try:
+        arguments = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter("it is not JSON; quote it for the shell") from error
+    if not isinstance(arguments, dict):
+        raise click.BadParameter('it must be a JSON object, such as \'{"query": "x"}\'')
+    return arguments
 
 
 @click.command(name="explain")
@@ -58,12 +92,34 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
 )
 @click.option("--live", is_flag=True, help="Also ask the upstream whether it offers the tool.")
+@click.option(
+    "--arguments",
+    metavar="JSON",
+    callback=_arguments,
+    help="The call's arguments, as a JSON object; else rules about them are not judged.",
+)
+@click.option(
+    "--identified",
+    type=click.Choice(get_args(Means)),
+    default="process",
+    show_default=True,
+    help="How the caller is known, for rules that ask.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(agent: str, tool_id: str, config: Path | None, live: bool, as_json: bool) -> int:
+def command(
+    agent: str,
+    tool_id: str,
+    config: Path | None,
+    live: bool,
+    arguments: dict[str, Any] | None,
+    identified: str,
+    as_json: bool,
+) -> int:
     """Say what AGENT may do with TOOL_ID, and which lines decide it.
 
     TOOL_ID is written as in agent files: mcp__UPSTREAM__TOOL, or the name of a tool of the client
-    itself, such as Bash. The exit code is 0 if the agent may call the tool, 1 if not.
+    itself, such as Bash. Every rule about the tool is told with its file and line, and for a denial
+    what would have to change. The exit code is 0 if the agent may call the tool, 1 if not.
     """
     loaded = load(config, cwd=Path.cwd(), trusted=False)
     _require_known(loaded, agent)
@@ -75,8 +131,9 @@ def command(agent: str, tool_id: str, config: Path | None, live: bool, as_json: 
         configured = (name for name, _ in meanings if name in loaded.settings.upstreams)
         accepted = (name for name in configured if not loaded.snapshot.upstreams[name].held)
         catalogs = _ask(loaded, tuple(accepted))
+    call = Call(arguments, identified, datetime.now(UTC))
     explanations = [
-        _explain(loaded, agent, upstream, tool, catalogs.get(upstream))
+        _explain(loaded, agent, upstream, tool, catalogs.get(upstream), call)
         for upstream, tool in meanings
     ]
     for number, explanation in enumerate(explanations):
@@ -161,7 +218,12 @@ def _ask(loaded: Loaded, upstreams: tuple[str, ...]) -> dict[str, UpstreamCatalo
 
 
 def _explain(
-    loaded: Loaded, agent: str, upstream: str, spelling: str, catalog: UpstreamCatalog | None
+    loaded: Loaded,
+    agent: str,
+    upstream: str,
+    spelling: str,
+    catalog: UpstreamCatalog | None,
+    call: Call,
 ) -> Explanation:
     permissions = loaded.snapshot.agents[agent]
     here = permissions.upstreams.get(upstream, UpstreamPermissions())
@@ -171,19 +233,32 @@ def _explain(
         offered = name in catalog.tools
         gone = vanished((*here.declared.tools, spelling), catalog)
         successor = next((each.successor for each in gone if each.name == spelling), None)
-    action = Action("tool", "tools/call", upstream, name)
+    entry = catalog.tools.get(name) if catalog is not None else None
+    wanted = tool_id(upstream, spelling)
+    answers = answers_to(agent, wanted, call.arguments, loaded.snapshot)
+    facts = Facts(call.arguments, call.now, call.means, entry=entry, answers=answers)
+    said = sayings(agent, wanted, loaded.snapshot, facts)
+    # As in a listing, what is not known of a call refuses nothing.
+    unknown = any(each.says == "depends" for each in said)
+    action = Action("tool", "tools/list" if unknown else "tools/call", upstream, name)
+    context = Context(
+        catalog, arguments=call.arguments, now=call.now, means=call.means, answers=answers
+    )
+    decision = decide(agent, action, loaded.snapshot, context)
     return Explanation(
         agent=agent,
         upstream=upstream,
-        tool=tool_id(upstream, spelling),
-        decision=decide(agent, action, loaded.snapshot, Context(catalog)),
+        tool=wanted,
+        decision=decision,
         declared=here.declared.find(spelling),
         disallowed=here.disallowed.find(spelling),
         capped=permissions.ceiling is not None,
         ceiling=here.ceiling.find(spelling) if here.ceiling is not None else None,
         offered=offered,
         successor=tool_id(upstream, successor) if successor is not None else None,
-        findings=_without_effect(loaded, agent, tool_id(upstream, spelling)),
+        findings=_without_effect(loaded, agent, wanted),
+        rules=said,
+        changes=changes_to_allow(permissions, upstream, spelling, decision, said),
     )
 
 
@@ -230,17 +305,21 @@ def _print_json(explanation: Explanation) -> None:
             "offered": explanation.offered,
             "successor": explanation.successor,
             "findings": explanation.findings,
+            "rules": explanation.rules,
+            "changes": explanation.changes,
         }
     )
 
 
 def _print(explanation: Explanation, loaded: Loaded) -> None:
     decision = explanation.decision
-    verdict = "allowed" if decision.effect == "allow" else "denied"
+    verdict = _VERDICTS[decision.effect]
     if not decision.enforced:
         verdict += ", but only observed: it is let through"
     if decision.provisional:
         verdict += ", if the upstream offers it"
+    if decision.effect == "allow" and any(each.says == "depends" for each in explanation.rules):
+        verdict += ", if its arguments are as the rules say"
     print_line(f"{explanation.tool} for the agent {explanation.agent!r}: {verdict}")
     facts = [
         ("reason", decision.reason),
@@ -257,8 +336,20 @@ def _print(explanation: Explanation, loaded: Loaded) -> None:
         (finding.severity, f"{finding.message}{_at(finding.path, finding.line)}")
         for finding in explanation.findings
     ]
+    facts += [("rules", _said(saying)) for saying in explanation.rules]
+    facts += [("to allow it", change) for change in explanation.changes]
     for label, text in facts:
         print_line(f"  {label:<11} {text}")
+
+
+_VERDICTS = {"allow": "allowed", "ask": "allowed only after a person says yes", "deny": "denied"}
+
+
+def _said(saying: Saying) -> str:
+    text = f"{saying.rule}{_at(saying.file, saying.line)}: {saying.text}"
+    if saying.says == "depends":
+        text += ": give --arguments"
+    return f"{text} (only observed)" if saying.observe else text
 
 
 def _entry(grant: Grant | None) -> str:

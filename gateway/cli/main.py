@@ -32,13 +32,16 @@ COMMANDS = {
     "connect": "Put the gateway between a client and one upstream, over stdio.",
     "serve": "Put the gateway in front of every upstream, over HTTP.",
     "token": "Create, list and revoke the tokens of the HTTP service.",
+    "pin": "Note what the tools are now, so that a change withholds them until it is reviewed.",
     "trust": "Accept what the configuration starts and what its agents may use.",
     "hook": "Answer a client that asks before it runs a tool (its PreToolUse hook).",
     "check": "Check the configuration, the agent files and what the upstreams offer.",
     "doctor": "Look at everything from the client's files to the audit log.",
     "explain": "Say what an agent may do with a tool, and which line decides it.",
+    "matrix": "Show what every agent may do with every tool, in one table.",
+    "policy": "Test policies, and show what a change of them changes.",
     "agents": "List the agent definitions and what each one may reach.",
-    "audit": "Read, search, verify and export the audit log.",
+    "audit": "Read and search the audit log.",
     "demo": "Watch the gateway allow, refuse and record calls, with nothing configured.",
 }
 

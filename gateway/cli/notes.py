@@ -14,6 +14,7 @@ from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import HttpEntry, UpstreamEntry
 from gateway.errors import UserError
+from gateway.policy.arguments import named, not_taken
 from gateway.policy.decide import decide
 from gateway.policy.snapshot import AgentPermissions, Snapshot, UpstreamPermissions
 from gateway.policy.values import Action, Context
@@ -153,6 +154,7 @@ def of_survey(
             if answer is not None and answer.catalog is not None:
                 yield from _drift(agent, here, answer.catalog)
                 yield from _lost_restrictions(agent, here, answer.catalog, loaded.snapshot)
+                yield from _hollow_rules(agent, answer.catalog, loaded.snapshot)
 
 
 def _withheld(entry: UpstreamEntry, catalog: UpstreamCatalog) -> Iterator[Note]:
@@ -223,6 +225,30 @@ def _lost_restrictions(
             tool=tool_id(catalog.upstream, gone.name),
             successor=successor,
         )
+
+
+def _hollow_rules(
+    agent: AgentPermissions, catalog: UpstreamCatalog, snapshot: Snapshot
+) -> Iterator[Note]:
+    """Rules about arguments that a tool does not take; they refuse every call of it."""
+    for entry in catalog.tools.values():
+        for rule in snapshot.rules.applying(agent.name, entry.tool_id):
+            if rule.arguments is None:
+                continue
+            unknown = not_taken(rule.arguments, entry, snapshot.rules)
+            if unknown:
+                yield Note(
+                    severity="error",
+                    code="unknown-argument",
+                    message=f"The rule {rule.name!r} is about {named(unknown)}, which "
+                    f"{entry.tool_id} does not take, so it refuses every call of it; correct "
+                    "the name, or the tools of the rule.",
+                    path=rule.file,
+                    line=rule.arguments.line,
+                    agent=agent.name,
+                    upstream=catalog.upstream,
+                    tool=entry.tool_id,
+                )
 
 
 def reaches_of(

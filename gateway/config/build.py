@@ -13,15 +13,18 @@ import msgspec
 
 from gateway.agents import AgentDefinition, Finding, ToolPattern
 from gateway.catalog.names import tool_id
+from gateway.catalog.pins import Pins
 from gateway.config import model
 from gateway.config.entries import Entries
 from gateway.config.files import Place, SourceFile, SourceName, Sources
+from gateway.config.lock import read_lock
 from gateway.config.mcp_json import read_json
 from gateway.config.problems import ConfigurationError
 from gateway.config.settings import AuditSettings, HttpSettings, LimitSettings, Settings
 from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
-from gateway.policy.compile import owners_of
+from gateway.policy.compile import BUILT_IN, MAIN_THREAD, owners_of
+from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Standing
 
 PartT = TypeVar("PartT", bound=model.Part)
@@ -55,6 +58,9 @@ class Builder:
         definitions: Sequence[AgentDefinition],
         unread: Sequence[UserError],
         digest: str,
+        *,
+        lock: SourceFile | None = None,
+        policies: Sequence[SourceFile] = (),
     ) -> tuple[Settings, tuple[Finding, ...]]:
         """The settings and warnings; `unread` is what kept files from being read.
 
@@ -88,6 +94,8 @@ class Builder:
             limits=msgspec.convert(
                 self._section("limits", model.Limits).model_dump(), LimitSettings
             ),
+            pins=self._pins(lock),
+            policies=self._policies(policies, known),
         )
         if self.problems:
             raise ConfigurationError(self.problems)
@@ -116,6 +124,7 @@ class Builder:
         return Sources(
             self._located("include", include),
             None if agents is None else self._located("agents_from", agents),
+            self._located("policies", self.top.policies or ()),
         )
 
     def _located(self, key: str, names: Sequence[str]) -> tuple[SourceName, ...]:
@@ -226,6 +235,40 @@ class Builder:
         if directory is not None:
             directory = self._absolute(directory)
         return msgspec.convert(audit.model_dump() | {"directory": directory}, AuditSettings)
+
+    def _policies(
+        self, files: Sequence[SourceFile], known: Sequence[str] | None
+    ) -> tuple[Rule, ...]:
+        if self.value.get("policies", 0) in (None, []):
+            self.problem(("policies",), "policies names no file; name one, or remove the key.")
+        if not files:
+            return ()
+        from gateway.config.policies import read_policies
+
+        documents = []
+        for file in files:
+            try:
+                documents.append(read_yaml(_text(file), path=file.path))
+            except UserError as error:
+                self.problems.append(error)
+        agents = None if known is None else (*known, MAIN_THREAD, BUILT_IN)
+        return read_policies(documents, self.entries.names, agents, self.problems)
+
+    def _pins(self, lock: SourceFile | None) -> Pins | None:
+        """What is pinned. A missing lock pins nothing, not even where nothing may go unpinned."""
+        section = self._section("pins", model.Pins)
+        shown = self.place.shown(self.place.lock)
+        if lock is not None:
+            try:
+                upstreams = read_lock(_text(lock), path=lock.path).pins()
+            except UserError as error:
+                self.problems.append(error)
+                return None
+        elif section.wildcards == "open":
+            return None
+        else:
+            upstreams = {}
+        return Pins(shown, upstreams, section.text, section.wildcards)
 
     def _section(self, key: str, part: type[PartT]) -> PartT:
         """A top-level section; its defaults where it is missing or wrong."""

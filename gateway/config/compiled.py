@@ -22,7 +22,7 @@ from gateway.config.settings import Settings
 MAX_CACHE_BYTES = 64 * 1024 * 1024
 
 # What decides how the files are read: a changed program does not trust what an older one kept.
-_PROGRAM_PARTS = (".", "agents", "catalog", "config", "policy")
+_PROGRAM_PARTS = (".", "agents", "catalog", "config", "policy", "policy/guards")
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ and a record say the same on every machine.
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,10 +19,17 @@ from gateway.errors import UserError
 CONFIG_NAME = "gateway.yaml"
 CONFIG_VARIABLE = "MCP_TOOL_GATEWAY_CONFIG"
 CLIENT_CONFIG_NAME = ".mcp.json"
+LOCK_NAME = "gateway.lock"
 AGENT_DIRECTORIES: tuple[str, ...] = (".claude/agents", ".github/agents")
 _WITHOUT_CONFIG = (CLIENT_CONFIG_NAME, *AGENT_DIRECTORIES)
 
+PACK = "pack:"
+"""What begins an entry of `policies` that names a shipped file."""
+_PACK_NAME = re.compile(f"{PACK}[a-z0-9][a-z0-9-]*")
+_YAML = (".yaml", ".yml")
+
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_LOCK_BYTES = 16 * 1024 * 1024
 MAX_AGENT_FILES = 2_000
 MAX_DIRECTORY_ENTRIES = 50_000
 
@@ -37,6 +45,13 @@ class Place(msgspec.Struct, frozen=True):
         """The name under which something about this configuration is kept elsewhere."""
         name = str(self.root if self.config is None else self.config)
         return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def lock(self) -> Path:
+        """Where the pins of this configuration are, whether there are any or not."""
+        if self.config is None or self.config.name == CONFIG_NAME:
+            return self.root / LOCK_NAME
+        return self.root / f"{self.config.name}.lock"
 
     def shown(self, path: Path) -> str:
         """`path` relative to the root where it lies under it."""
@@ -66,6 +81,7 @@ class Sources(msgspec.Struct, frozen=True):
 
     include: tuple[SourceName, ...] = ()
     agents_from: tuple[SourceName, ...] | None = None
+    policies: tuple[SourceName, ...] = ()
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -76,11 +92,22 @@ class SourceFile(msgspec.Struct, frozen=True):
 
 
 class SourceFiles(msgspec.Struct, frozen=True):
-    """Every file of a configuration, and what kept others from being read."""
+    """Every file of a configuration, and what kept others from being read.
+
+    `lock` is None where nothing is pinned.
+    """
 
     includes: tuple[SourceFile, ...]
     agents: tuple[SourceFile, ...]
     problems: tuple[UserError, ...]
+    lock: SourceFile | None = None
+    policies: tuple[SourceFile, ...] = ()
+
+    @property
+    def every(self) -> tuple[SourceFile, ...]:
+        """All of them."""
+        lock = () if self.lock is None else (self.lock,)
+        return (*self.includes, *self.agents, *self.policies, *lock)
 
 
 def find(path: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Place:
@@ -142,17 +169,22 @@ def read_sources(place: Place, sources: Sources) -> SourceFiles:
     else:
         for name in sources.agents_from:
             reader.agents(name)
+    for name in sources.policies:
+        reader.policies(name)
+    lock = reader.lock()
     return SourceFiles(
         tuple(file for file in includes if file is not None),
         tuple(reader.agent_files.values()),
         tuple(reader.problems),
+        lock,
+        tuple(reader.policy_files.values()),
     )
 
 
 def named_files(place: Place, sources: Sources) -> list[Path]:
     """Every file and directory of a configuration, whether it is there or not; none is read."""
     own = place.root / CLIENT_CONFIG_NAME if place.config is None else place.config
-    files = [own, *(place.located(name.text) for name in sources.include)]
+    files = [own, place.lock, *(place.located(name.text) for name in sources.include)]
     tops = AGENT_DIRECTORIES
     if sources.agents_from is not None:
         tops = tuple(name.text for name in sources.agents_from)
@@ -162,7 +194,24 @@ def named_files(place: Place, sources: Sources) -> list[Path]:
         if top.is_dir():
             with contextlib.suppress(UserError):
                 files += reader.markdown_under(top)
+    for policy in sources.policies:
+        top = policy_path(place, policy.text)
+        files.append(top)
+        if top.is_dir():
+            with contextlib.suppress(OSError):
+                files += sorted(each for each in top.iterdir() if each.suffix in _YAML)
     return files
+
+
+def policy_path(place: Place, text: str) -> Path:
+    """The file or directory that an entry of `policies` names; `pack:NAME` is a shipped one."""
+    if not text.startswith(PACK):
+        return place.located(text)
+    name = f"{text.removeprefix(PACK)}.yaml"
+    package = Path(__file__).parent.parent
+    installed = package / "packs" / name
+    # In a checkout they lie beside the package.
+    return installed if installed.exists() else package.parent / "policies" / "packs" / name
 
 
 def digest_of(files: Iterable[SourceFile]) -> str:
@@ -181,6 +230,7 @@ class _Reader:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.agent_files: dict[str, SourceFile] = {}
+        self.policy_files: dict[str, SourceFile] = {}
         self.problems: list[UserError] = []
         self.entries = 0
 
@@ -190,6 +240,17 @@ class _Reader:
             return SourceFile(self.place.shown(path), _read(path, self.place.shown(path)))
         except UserError as error:
             self.blame(name, error)
+            return None
+
+    def lock(self) -> SourceFile | None:
+        path = self.place.lock
+        if not os.path.lexists(path):
+            return None
+        shown = self.place.shown(path)
+        try:
+            return SourceFile(shown, _read(path, shown, MAX_LOCK_BYTES))
+        except UserError as error:
+            self.problems.append(error)
             return None
 
     def agents(self, name: SourceName) -> None:
@@ -212,6 +273,40 @@ class _Reader:
         if len(self.agent_files) == MAX_AGENT_FILES:
             raise UserError(f"There are more than {MAX_AGENT_FILES} agent files; name fewer.")
         self.agent_files[shown] = SourceFile(shown, _read(path, shown))
+
+    def policies(self, name: SourceName) -> None:
+        """One entry of `policies`; what is missing or empty is a mistake, not no policy."""
+        pack = name.text.startswith(PACK)
+        try:
+            if pack and _PACK_NAME.fullmatch(name.text) is None:
+                raise UserError(f"{name.text!a} is no name of a pack; write {PACK}NAME.")
+            top = policy_path(self.place, name.text)
+            if pack and not top.exists():
+                raise UserError(
+                    f"There is no pack {name.text.removeprefix(PACK)!r}; correct its name, or name "
+                    "a file of your own."
+                )
+            for path in self.yaml_in(top) if top.is_dir() else [top]:
+                # A pack is the same wherever the program is installed.
+                shown = name.text if pack else self.place.shown(path)
+                self.policy_files.setdefault(shown, SourceFile(shown, _read(path, shown)))
+        except UserError as error:
+            self.blame(name, error)
+
+    def yaml_in(self, top: Path) -> list[Path]:
+        try:
+            found = sorted(each for each in top.iterdir() if each.suffix in _YAML)
+        except OSError as error:
+            raise UserError(
+                f"Cannot be read: {error.strerror}.", path=self.place.shown(top)
+            ) from None
+        shown = self.place.shown(top)
+        for each in found:
+            if each.suffix != ".yaml":
+                raise UserError(f"{each.name!a} is not read; name it .yaml.", path=shown)
+        if not found:
+            raise UserError("The directory has no policy file (*.yaml); add one.", path=shown)
+        return found
 
     def markdown_under(self, top: Path) -> list[Path]:
         found = []
@@ -241,13 +336,13 @@ def _upward(directory: Path) -> Sequence[Path]:
     return candidates[:1]
 
 
-def _read(path: Path, shown: str) -> bytes:
+def _read(path: Path, shown: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     try:
-        data, _ = read_regular(path, MAX_FILE_BYTES)
+        data, _ = read_regular(path, max_bytes)
     except OSError as error:
         raise UserError(f"Cannot be read: {error.strerror}.", path=shown) from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"The file is larger than {MAX_FILE_BYTES} bytes.", path=shown)
+    if len(data) > max_bytes:
+        raise UserError(f"The file is larger than {max_bytes} bytes.", path=shown)
     return data
 
 

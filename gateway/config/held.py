@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from gateway.agents import AgentDefinition, Finding
+from gateway.catalog.pins import Pins, is_looser, same_pins
 from gateway.config.accepted import Accepted
 from gateway.config.changes import AgentChange, compare_agents
-from gateway.config.settings import Mode, Settings
+from gateway.config.settings import HttpSettings, Mode, Settings
 from gateway.policy.compile import Rules, compile_snapshot
+from gateway.policy.rules import RuleSet, with_former
 from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
 
 NOTHING = Settings(root="", path="", digest="")
@@ -42,7 +44,8 @@ def as_they_are(settings: Settings, definitions: Sequence[AgentDefinition]) -> S
         name: UpstreamTraits(passthrough_unknown=entry.passthrough_unknown)
         for name, entry in settings.upstreams.items()
     }
-    return _compile(settings, definitions, traits, settings.digest)
+    snapshot = _compile(settings, definitions, traits, settings.digest)
+    return msgspec.structs.replace(snapshot, pins=settings.pins)
 
 
 def held_back(
@@ -61,7 +64,12 @@ def held_back(
         traits[name] = UpstreamTraits(entry.passthrough_unknown, held)
     digest = settings.digest
     agents = {} if accepted is None else accepted_agents(accepted, effective)
-    snapshot = _compile(effective, definitions, traits, digest)
+    pinned = None if accepted is None else accepted.settings.pins
+    snapshot = msgspec.structs.replace(
+        _compile(effective, definitions, traits, digest),
+        pins=settings.pins,
+        accepted_pins=None if same_pins(pinned, settings.pins) else pinned,
+    )
     as_accepted = (
         accepted is not None
         and accepted.settings.digest == digest
@@ -76,6 +84,9 @@ def held_back(
         snapshot,
         accepted=None if snapshot.agents == agents else agents,
         digest=hashlib.sha256(f"{digest} {before}".encode()).hexdigest(),
+        rules=RuleSet(
+            with_former(settings.policies, () if accepted is None else accepted.settings.policies)
+        ),
     )
     findings = (
         [_nothing_accepted(settings, definitions)]
@@ -83,6 +94,8 @@ def held_back(
         else [
             *_held_upstreams(settings, traits),
             *_held_agents(compare_agents(agents, snapshot.agents)),
+            *_held_pins(settings.pins, snapshot.accepted_pins),
+            *_held_rules(snapshot.rules),
             *_held_values(settings, effective),
         ]
     )
@@ -115,11 +128,18 @@ def _compile(
     digest: str,
 ) -> Snapshot:
     return compile_snapshot(
-        Rules(definitions, settings.agents, settings.main_thread, settings.builtin_agents),
+        Rules(
+            definitions,
+            settings.agents,
+            settings.main_thread,
+            settings.builtin_agents,
+            settings.policies,
+        ),
         traits,
         digest,
         observe=settings.mode == "observe",
         native_tools=settings.native_tools,
+        default_agent=settings.default_agent,
     )
 
 
@@ -135,9 +155,14 @@ def _effective(now: Settings, before: Settings) -> Settings:
         mode=mode,
         native_tools=max(now.native_tools, before.native_tools, key=_NATIVE_TOOLS.index),
         audit=before.audit,
-        http=before.http,
+        http=_http(now.http, before.http),
         limits=before.limits,
     )
+
+
+def _http(now: HttpSettings, before: HttpSettings) -> HttpSettings:
+    """As it was accepted, but for callers without a token: whom the file lets out is out."""
+    return before if now.anonymous is not None else msgspec.structs.replace(before, anonymous=None)
 
 
 def _standing(now: Standing | None, before: Standing | None) -> Standing | None:
@@ -195,6 +220,32 @@ def _held_agents(changes: Sequence[AgentChange]) -> Iterator[Finding]:
                 + " until a person accepts that with `gateway trust`.",
                 change.file,
                 change.line,
+            )
+
+
+def _held_pins(now: Pins | None, accepted: Pins | None) -> Iterator[Finding]:
+    """Accepted pins that are gone, or others now."""
+    if accepted is not None and is_looser(now, accepted):
+        yield Finding(
+            "not-accepted",
+            "warning",
+            f"What {accepted.path} said when it was last accepted withholds tools still, until a "
+            "person accepts what it says now with `gateway trust`.",
+            accepted.path,
+            1,
+        )
+
+
+def _held_rules(rules: RuleSet) -> Iterator[Finding]:
+    for rule in rules.rules:
+        if rule.former:
+            yield Finding(
+                "not-accepted",
+                "warning",
+                f"The rule {rule.name!r} still holds as it was accepted, until a person accepts "
+                "that it changed or is gone with `gateway trust`.",
+                rule.file,
+                rule.line,
             )
 
 

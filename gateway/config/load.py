@@ -16,6 +16,7 @@ from gateway.config.files import (
     CONFIG_NAME,
     Place,
     SourceFile,
+    SourceFiles,
     Sources,
     digest_of,
     find,
@@ -117,7 +118,7 @@ def _recalled(
     if kept is None or kept.config_digest != _config_digest(config):
         return None
     sources = read_sources(place, kept.sources)
-    files = _all(config, sources.includes, sources.agents)
+    files = _all(config, sources)
     if sources.problems or digest_of(files) != kept.settings.digest:
         return None
     return kept
@@ -130,9 +131,16 @@ def _compiled(place: Place, config: SourceFile | None) -> Compiled:
 
     builder = Builder(place, config)
     sources = read_sources(place, builder.sources)
-    digest = digest_of(_all(config, sources.includes, sources.agents))
+    digest = digest_of(_all(config, sources))
     definitions = read_definitions((file.path, file.data) for file in sources.agents)
-    settings, findings = builder.build(sources.includes, definitions, sources.problems, digest)
+    settings, findings = builder.build(
+        sources.includes,
+        definitions,
+        sources.problems,
+        digest,
+        lock=sources.lock,
+        policies=sources.policies,
+    )
     everything = [
         *findings,
         *(finding for definition in definitions for finding in definition.findings),
@@ -148,10 +156,8 @@ def _compiled(place: Place, config: SourceFile | None) -> Compiled:
     )
 
 
-def _all(
-    config: SourceFile | None, includes: Sequence[SourceFile], agents: Sequence[SourceFile]
-) -> list[SourceFile]:
-    return [*(() if config is None else (config,)), *includes, *agents]
+def _all(config: SourceFile | None, sources: SourceFiles) -> list[SourceFile]:
+    return [*(() if config is None else (config,)), *sources.every]
 
 
 def _config_digest(config: SourceFile | None) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gateway.catalog.pins import OnText, Wildcards
 from gateway.config.settings import MIB, ArgumentLevel, Durability, Mode
 from gateway.documents import Document
 from gateway.errors import UserError
@@ -19,7 +20,7 @@ from gateway.policy.snapshot import Govern
 Key = str | int
 
 
-def _written(pattern: str, sentence: str) -> AfterValidator:
+def written(pattern: str, sentence: str) -> AfterValidator:
     """Text that matches `pattern` whole; `sentence` says what is wrong otherwise."""
     compiled = re.compile(pattern, re.DOTALL)
 
@@ -34,16 +35,16 @@ def _written(pattern: str, sentence: str) -> AfterValidator:
 _OWN_SENTENCE = "gateway"
 _HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 
-Text = Annotated[str, _written("[^\0]*", "must not contain a NUL character.")]
-FilledText = Annotated[str, _written("[^\0]+", "must not be empty or contain a NUL character.")]
-EnvironmentName = Annotated[str, _written("[^=\0]+", "is no name of an environment variable.")]
+Text = Annotated[str, written("[^\0]*", "must not contain a NUL character.")]
+FilledText = Annotated[str, written("[^\0]+", "must not be empty or contain a NUL character.")]
+EnvironmentName = Annotated[str, written("[^=\0]+", "is no name of an environment variable.")]
 HeaderName = Annotated[
-    str, _written(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "is no name of an HTTP header.")
+    str, written(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "is no name of an HTTP header.")
 ]
-Host = Annotated[str, _written(_HOST, "must be a host, or HOST:PORT; wildcards are refused.")]
+Host = Annotated[str, written(_HOST, "must be a host, or HOST:PORT; wildcards are refused.")]
 Origin = Annotated[
     str,
-    _written(
+    written(
         "[a-z][a-z0-9+.-]*://" + _HOST,
         "must be an origin, such as https://HOST:PORT; wildcards and paths are refused.",
     ),
@@ -112,6 +113,11 @@ class Limits(Part):
     max_tools: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
 
 
+class Pins(Part):
+    text: OnText = "report"
+    wildcards: Wildcards = "open"
+
+
 class TopLevel(Part):
     """The top-level keys that are no sections; in a list, a single text may stand by itself.
 
@@ -120,6 +126,7 @@ class TopLevel(Part):
 
     agents_from: list[FilledText] | None = None
     include: list[FilledText] = []
+    policies: list[FilledText] | None = None
     default_agent: FilledText | None = None
     main_thread: FilledText | list[FilledText] | None = None
     builtin_agents: FilledText | list[FilledText] | None = None
@@ -127,11 +134,11 @@ class TopLevel(Part):
     native_tools: Govern = "off"
 
 
-LISTS = ("agents_from", "include")
+LISTS = ("agents_from", "include", "policies")
 """The top-level keys whose single text is a list of one."""
 
 
-SECTIONS: Mapping[str, type[Part]] = {"audit": Audit, "http": Http, "limits": Limits}
+SECTIONS: Mapping[str, type[Part]] = {"audit": Audit, "http": Http, "limits": Limits, "pins": Pins}
 TOP_LEVEL_KEYS = (*TopLevel.model_fields, "upstreams", "agents", *SECTIONS)
 
 PartT = TypeVar("PartT", bound=Part)
@@ -215,6 +222,8 @@ _SENTENCES: Mapping[str, str] = {
     "greater_than": "must be greater than {gt}.",
     "greater_than_equal": "must be at least {ge}.",
     "less_than_equal": "must be at most {le}.",
+    "too_short": "must not be empty.",
+    "string_too_long": "must have at most {max_length} characters.",
     "finite_number": "must be a finite number.",
 }
 

@@ -3,15 +3,18 @@
 What was accepted is kept outside the project, in `<state>/trust/`.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from gateway.catalog.pins import PinChange, compare_pins, rules_of
 from gateway.config.accepted import Accepted, acceptance_of, read_accepted, write_accepted
 from gateway.config.changes import AgentChange, compare_agents
 from gateway.config.held import ACCEPTED_VALUES, NOTHING, STANDINGS, accepted_agents, held_back
 from gateway.config.load import Loaded, load
 from gateway.config.settings import Settings, UpstreamEntry
+from gateway.policy.rules import Rule
 
 __all__ = ["Review", "accept", "accept_loaded", "held_back", "read_accepted", "review"]
 
@@ -19,7 +22,8 @@ __all__ = ["Review", "accept", "accept_loaded", "held_back", "read_accepted", "r
 class Review(msgspec.Struct, frozen=True):
     """What a configuration has that was not accepted, and what is gone since.
 
-    `values` are the keys of gateway.yaml that differ from `before`.
+    `values` are the keys of gateway.yaml that differ from `before`, `pins` what of the lock does.
+    `rules` are those of policy files that are new (`+`) or no longer there as they were (`-`).
     """
 
     new: tuple[UpstreamEntry, ...]
@@ -28,11 +32,21 @@ class Review(msgspec.Struct, frozen=True):
     agents: tuple[AgentChange, ...]
     values: tuple[str, ...]
     before: Settings
+    pins: tuple[PinChange, ...] = ()
+    rules: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to accept."""
-        return not (self.new or self.changed or self.removed or self.agents or self.values)
+        return not (
+            *self.new,
+            *self.changed,
+            *self.removed,
+            *self.agents,
+            *self.values,
+            *self.pins,
+            *self.rules,
+        )
 
 
 def accept(path: Path | None, *, cwd: Path) -> None:
@@ -64,15 +78,32 @@ def review(loaded: Loaded, accepted: Accepted | None) -> Review:
         agents=compare_agents(agents, loaded.snapshot.agents),
         values=tuple(
             key
-            for key in (*STANDINGS, *ACCEPTED_VALUES)
+            for key in (*STANDINGS, *ACCEPTED_VALUES, "pins")
             if meaning(settings, key) != meaning(before, key)
         ),
         before=before,
+        pins=compare_pins(before.pins, settings.pins),
+        rules=(
+            *_told("-", before.policies, settings.policies),
+            *_told("+", settings.policies, before.policies),
+        ),
     )
 
 
+def _told(sign: str, rules: Iterable[Rule], others: Iterable[Rule]) -> Iterator[str]:
+    known = {rule.meaning for rule in others}
+    for rule in rules:
+        if rule.meaning not in known:
+            observed = ", observed" if rule.observe else ""
+            tools = ", ".join(rule.tools)
+            yield f"{sign} {rule.name}: {rule.effect}{observed} {tools} ({rule.file}:{rule.line})"
+
+
 def meaning(settings: Settings, key: str) -> object:
-    """What a key of gateway.yaml says, wherever it stands."""
+    """What a key of gateway.yaml says, wherever it stands; of pins, what follows from a change."""
+    if key == "pins":
+        text, wildcards = rules_of(settings.pins)
+        return {"text": text, "wildcards": wildcards}
     value = getattr(settings, key)
     if key not in STANDINGS or value is None:
         return value

@@ -13,7 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from gateway.config.directories import audit_directory
-from gateway.config.files import AGENT_DIRECTORIES, CLIENT_CONFIG_NAME, CONFIG_NAME, LOCK_NAME
+from gateway.config.files import (
+    AGENT_DIRECTORIES,
+    CLIENT_CONFIG_NAME,
+    CONFIG_NAME,
+    LOCK_NAME,
+    policy_path,
+)
 from gateway.config.load import Loaded
 from gateway.hook.names import SHELLS, WRITERS
 from gateway.state import state_directory
@@ -84,6 +90,7 @@ def granting_files(
         os.path.join(root, os.path.expanduser(name.text))
         for name in (*sources.include, *(sources.agents_from or ()))
     ]
+    whole += [str(policy_path(place, name.text)) for name in sources.policies]
     files += [os.path.join(root, each.path) for each in loaded.definitions]
     for directory in _up_to(root, directories):
         files += [f"{directory}/{name}" for name in (CONFIG_NAME, CLIENT_CONFIG_NAME, LOCK_NAME)]

@@ -9,6 +9,7 @@ The client waits for this, so what only some messages need is imported where it 
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.audit.errors import AuditUnavailable
@@ -59,6 +60,16 @@ def respond(data: bytes, *, config: str | None, cwd: str, environ: Mapping[str, 
         return NOTHING if isinstance(problem, OtherEvent) else answer
     call = _Call(loaded, message, (base, project), environ)
     return call.announced() if ungoverned else call.answer()
+
+
+class _LeftToTheGateway(dict[object, str | None]):
+    """Guards that take long are not asked here: the gateway asks them, and decides."""
+
+    def __contains__(self, job: object) -> bool:
+        return True
+
+    def __missing__(self, job: object) -> None:
+        return None
 
 
 def _read(data: bytes) -> tuple[Message | None, Exception | None]:
@@ -113,7 +124,13 @@ class _Call:
     def _govern_upstream(self, readings: tuple[tuple[str, str], ...]) -> bytes:
         """Refuse what the gateway would refuse, whichever of its tools the name means."""
         snapshot = self._loaded.snapshot
-        context = Context(nobody=self._nobody)
+        context = Context(
+            nobody=self._nobody,
+            arguments=self._message.arguments,
+            now=datetime.now(UTC),
+            means="hook",
+            answers=_LeftToTheGateway(),
+        )
         first = None
         for upstream, tool in readings:
             action = Action("tool", "tools/call", upstream, tool)

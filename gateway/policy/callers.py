@@ -1,5 +1,7 @@
 """Which agent a caller of the host is, and what all callers of one connection could do together."""
 
+import msgspec
+
 from gateway.policy.decide import decide
 from gateway.policy.snapshot import (
     NOTHING,
@@ -61,13 +63,25 @@ def decide_for_any(action: Action, snapshot: Snapshot, context: Context) -> Deci
 
 
 def permissions_on(agent: str | None, upstream: str, snapshot: Snapshot) -> UpstreamPermissions:
-    """What an agent may at most do on an upstream; with observe, everything."""
+    """What an agent may at most do on an upstream; with observe, everything.
+
+    What nobody has accepted does not count: an upstream is told of it, or asked for it, otherwise.
+    """
     permissions = snapshot.agents.get(agent) if agent is not None else None
     if snapshot.observe or (permissions is not None and permissions.observed):
         return _EVERYTHING
-    if permissions is None:
-        return UpstreamPermissions()
-    return permissions.upstreams.get(upstream, UpstreamPermissions())
+    here = _NOWHERE if permissions is None else permissions.upstreams.get(upstream, _NOWHERE)
+    if snapshot.accepted is None or permissions is None:
+        return here
+    accepted = snapshot.accepted.get(permissions.name)
+    before = _NOWHERE if accepted is None else accepted.upstreams.get(upstream, _NOWHERE)
+    return msgspec.structs.replace(
+        here,
+        declared=here.declared if before.reachable else NOTHING,
+        resources=here.resources if before.resources is not None else None,
+        prompts=here.prompts if before.prompts is not None else None,
+        sampling=here.sampling if before.sampling is not None else None,
+    )
 
 
 def permissions_of_any(upstream: str, snapshot: Snapshot) -> UpstreamPermissions:
@@ -82,6 +96,7 @@ def permissions_of_any(upstream: str, snapshot: Snapshot) -> UpstreamPermissions
     )
 
 
+_NOWHERE = UpstreamPermissions()
 _ANY = Grant("the tools of all agents", "", 0)
 _OBSERVED = Grant("observe", "", 0)
 _EVERYTHING = UpstreamPermissions(

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.agents import AgentDefinition, Dialect, Finding, ToolPattern
 from gateway.catalog.names import normalise, tool_id
+from gateway.policy.rules import Rule, RuleSet, with_former
 from gateway.policy.snapshot import (
     AgentPermissions,
     Govern,
@@ -39,6 +40,7 @@ class Rules(msgspec.Struct, frozen=True):
     operators: Mapping[str, OperatorEntry] = {}
     main_thread: Standing | None = None
     builtin_agents: Standing | None = None
+    policies: Sequence[Rule] = ()
 
 
 def compile_snapshot(
@@ -49,6 +51,7 @@ def compile_snapshot(
     accepted: Rules | None = None,
     observe: bool = False,
     native_tools: Govern = "off",
+    default_agent: str | None = None,
 ) -> Snapshot:
     """Build the tables for every named agent over every configured upstream.
 
@@ -64,6 +67,8 @@ def compile_snapshot(
         builtin_agents=_standing_for(rules.builtin_agents, BUILT_IN),
         observe=observe,
         native_tools=native_tools,
+        default_agent=default_agent,
+        rules=RuleSet(with_former(rules.policies, () if accepted is None else accepted.policies)),
     )
 
 

@@ -4,6 +4,8 @@ import msgspec
 
 from gateway.catalog.listing import ToolEntry
 from gateway.catalog.names import normalise, tool_id, unfit
+from gateway.policy.judge import Facts, judge
+from gateway.policy.rules import Rule
 from gateway.policy.snapshot import (
     AgentPermissions,
     Grant,
@@ -49,11 +51,22 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
     verdict = _by_lists(agent, permissions, action, snapshot, context, wanted, entry)
     if verdict.effect == "allow" and snapshot.accepted is not None and agent is not None:
         verdict = _as_accepted(verdict, agent, action, snapshot, context, wanted, entry)
+    observed = False
     if verdict.effect != "allow":
         if not _observed(permissions, action, snapshot):
             return verdict
-        verdict = msgspec.structs.replace(verdict, enforced=False)
-    return _by_catalog(verdict, action, context, entry) if tool else verdict
+        verdict, observed = msgspec.structs.replace(verdict, enforced=False), True
+    if not tool:
+        return verdict
+    verdict = _by_catalog(verdict, permissions, action, snapshot, context, entry)
+    # What the lists refuse and is only observed would be refused by rules as well, or not: the
+    # outcome is the same, and the lists are named.
+    if verdict.effect != "allow" or observed or agent is None:
+        return verdict
+    applying = snapshot.rules.applying(agent, wanted)
+    if not applying:
+        return verdict
+    return _by_rules(verdict, applying, permissions, action, snapshot, context, entry)
 
 
 def _by_lists(
@@ -112,6 +125,43 @@ def _as_accepted(
     )
 
 
+def _by_rules(
+    verdict: Decision,
+    applying: tuple[Rule, ...],
+    permissions: AgentPermissions | None,
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+    entry: ToolEntry | None,
+) -> Decision:
+    """What is allowed so far, narrowed by the rules about it."""
+    facts = Facts(
+        arguments=context.arguments,
+        now=context.now,
+        means=context.means,
+        listing=action.method == "tools/list",
+        entry=entry,
+        answers=context.answers,
+    )
+    refusal = judge(applying, facts, snapshot.rules, verdict.tool_id)
+    if refusal is None:
+        return verdict
+    rule = refusal.rule
+    enforced = not (rule.observe or _observed(permissions, action, snapshot))
+    return Decision(
+        refusal.effect,
+        rule.name,
+        refusal.reason,
+        rule.file,
+        rule.line,
+        verdict.tool_id,
+        verdict.definition,
+        # What waits for the catalog is not settled by a refusal that nobody enforces.
+        provisional=verdict.provisional and not enforced,
+        enforced=enforced,
+    )
+
+
 def _observed(permissions: AgentPermissions | None, action: Action, snapshot: Snapshot) -> bool:
     """Whether a refusal by lists is only recorded. What is no known method is never let through."""
     if action.kind in ("unknown", "task"):
@@ -158,7 +208,12 @@ def _decide_tool(
 
 
 def _by_catalog(
-    verdict: Decision, action: Action, context: Context, entry: ToolEntry | None
+    verdict: Decision,
+    permissions: AgentPermissions | None,
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+    entry: ToolEntry | None,
 ) -> Decision:
     """A tool that may go on as far as the lists are concerned: what the upstream has to say."""
     if context.catalog is None:
@@ -173,6 +228,10 @@ def _by_catalog(
     if entry is None:
         reason = f"{verdict.reason}, but the upstream {action.upstream!r} does not offer it now"
         return Decision("deny", "not offered", reason, file, line, wanted)
+    if snapshot.pinned:
+        refused = _by_pins(verdict, permissions, action, snapshot, entry)
+        if refused is not None:
+            return refused
     # Of a listing's many decisions none is recorded, and most tools are never called.
     if action.method == "tools/list":
         return verdict
@@ -185,6 +244,55 @@ def _by_catalog(
         wanted,
         entry.digest,
         enforced=verdict.enforced,
+    )
+
+
+def _by_pins(
+    verdict: Decision,
+    permissions: AgentPermissions | None,
+    action: Action,
+    snapshot: Snapshot,
+    entry: ToolEntry,
+) -> Decision | None:
+    """The refusal of a tool that is not what it was when a person looked at it."""
+    named = _is_named(permissions, action.upstream, entry.spelling, snapshot)
+    for pins, rule in ((snapshot.pins, "pin"), (snapshot.accepted_pins, "trust")):
+        found = None if pins is None else pins.objection(action.upstream, entry, named=named)
+        if pins is None or found is None:
+            continue
+        file, line, reason = verdict.file, verdict.line, found.reason
+        if rule == "trust":
+            reason = (
+                f"{pins.path} would release it, but what it said when a person last accepted it "
+                "does not; a person accepts the change with `gateway trust`"
+            )
+        elif found.line:
+            file, line = pins.path, found.line
+        reason = f"{entry.tool_id} is withheld: {reason}"
+        return Decision("deny", rule, reason, file, line, entry.tool_id, entry.digest)
+    return None
+
+
+def _is_named(
+    permissions: AgentPermissions | None, upstream: str, spelling: str, snapshot: Snapshot
+) -> bool:
+    """Whether the agent's list, or the operator's ceiling for it, names this very tool.
+
+    So must those that a person last accepted: to name a tool must not be a way around its pin.
+    """
+    if permissions is None:
+        return False
+    forms = [permissions]
+    if snapshot.accepted is not None:
+        accepted = snapshot.accepted.get(permissions.name)
+        if accepted is None:
+            return False
+        forms.append(accepted)
+    reaches = [form.upstreams.get(upstream, _NOWHERE) for form in forms]
+    return all(
+        spelling in here.declared.tools
+        or (here.ceiling is not None and spelling in here.ceiling.tools)
+        for here in reaches
     )
 
 

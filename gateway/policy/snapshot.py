@@ -6,6 +6,8 @@ from typing import Literal
 import msgspec
 
 from gateway.agents import ToolPattern
+from gateway.catalog.pins import Pins
+from gateway.policy.rules import NO_RULES, RuleSet
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -146,9 +148,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     """All that decisions are taken on; `digest` covers every file it was compiled from.
 
     `accepted` has the agents as a person last accepted them, None where nothing has changed since.
-    `main_thread` and `builtin_agents` name the agents that stand for callers without an agent
-    file. `observe`: no decision is enforced but the built-in safety refusals; `native_tools` says
-    the same of the client's own tools.
+    `default_agent` is that of connections which say nothing; `main_thread` and `builtin_agents`
+    name the agents that stand for callers without an agent file. `observe`: no decision is enforced
+    but the built-in safety refusals; `native_tools` says the same of the client's own tools.
+    `rules` narrow what the agents' lists allow; those that were accepted and are gone from the
+    files are among them. A tool that either of `pins` and `accepted_pins` withholds is withheld;
+    the latter are those that a person last accepted, None where they say the same.
     """
 
     agents: Mapping[str, AgentPermissions]
@@ -159,3 +164,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     builtin_agents: str | None = None
     observe: bool = False
     native_tools: Govern = "off"
+    default_agent: str | None = None
+    rules: RuleSet = NO_RULES
+    pins: Pins | None = None
+    accepted_pins: Pins | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether definitions of tools matter to decisions."""
+        return self.pins is not None or self.accepted_pins is not None

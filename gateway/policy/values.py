@@ -1,6 +1,8 @@
 """What is decided on and what comes out: actions, contexts and decisions."""
 
-from typing import Literal
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,12 +31,19 @@ class Context(msgspec.Struct, frozen=True):
 
     `catalog` is the upstream's complete listing, None while it has not been read. `owns_task`
     says whether the task that the action names was started by this agent on this session.
+    `arguments` are those of a tool call, None where they are not known, `now` is an aware time, and
+    `means` is how the caller is identified: what rules may ask about. `answers` are those of slow
+    guards.
     """
 
     catalog: UpstreamCatalog | None = None
     owns_task: bool = False
     protected: str = ""
     nobody: str = ""
+    arguments: Mapping[str, object] | None = None
+    now: datetime | None = None
+    means: str = ""
+    answers: Mapping[Any, str | None] = {}
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):

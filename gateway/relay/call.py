@@ -12,6 +12,7 @@ from gateway.wire.modern import RequestEnvelope
 from gateway.wire.params import Params
 
 if TYPE_CHECKING:
+    from gateway.policy.arguments import Answers
     from gateway.relay.exchange import Exchange
 
 
@@ -24,11 +25,13 @@ class Call:
     over HTTP, `schema` is the input schema of the tool that is called. `exchange` is set while the
     upstream has the call, `cancelled` holds the params of the client's cancellation. `relisted`
     counts how often the catalog was read again for it, `quiet` marks one of the session's own
-    making. `nobody` says why it could not be told whose call it is.
+    making. `nobody` says why it could not be told whose call it is. `answers` are those of
+    slow guards, None before they were asked.
     """
 
     __slots__ = (
         "action",
+        "answers",
         "cancelled",
         "client_id",
         "envelope",
@@ -77,6 +80,7 @@ class Call:
         self.relisted = 0
         self.schema: object = None
         self.nobody = ""
+        self.answers: Answers | None = None
 
     @property
     def modern(self) -> bool:

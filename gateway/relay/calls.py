@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from functools import partial
 
 from gateway.audit.errors import AuditUnavailable
 from gateway.identity.identity import Identity
+from gateway.policy.arguments import slow_jobs
 from gateway.policy.values import Context, Decision
 from gateway.relay.asking import Asking
 from gateway.relay.authority import Authority
@@ -23,10 +25,13 @@ from gateway.relay.routes import TaskOwners
 from gateway.wire import frames
 from gateway.wire.envelope import MalformedFrame, RequestId, Response
 from gateway.wire.methods import ActionKind
-from gateway.wire.modern import Refusal, check_param_headers
+from gateway.wire.modern import Refusal, check_param_headers, without_round
 from gateway.wire.params import Params, encode, with_progress_token
 
 AUDIT_UNAVAILABLE = "the gateway's audit log cannot be written, so nothing is forwarded"
+
+_RELISTINGS = 2
+"""How often a call waits for another listing. The first may have begun before the call came."""
 
 LinkTo = Callable[[str], UpstreamLink | None]
 """The link to an upstream of this session, or None where the session has none of that name."""
@@ -114,6 +119,12 @@ class Calls:
             found = exchange
         return found if found is not None and found.connection is connection else None
 
+    def carries(self, connection: Connection, request: int | None) -> bool:
+        """Whether that request is a call of this session; None is any call on the connection."""
+        if request is not None:
+            return (connection, request) in self._exchanges
+        return any(each is connection for each, _ in self._exchanges)
+
     def progressed(self, connection: Connection, params: Params) -> bool:
         """Give an upstream's progress on to the client; False where it belongs to no call."""
         token = params.get("progressToken")
@@ -170,15 +181,22 @@ class Calls:
             owns_task=action.kind == "task"
             and (not action.name or self.tasks.owns(action.upstream, action.name, agent)),
             nobody=call.nobody,
+            arguments=_arguments(call),
+            now=datetime.now(UTC),
+            means=call.identity.means,
+            answers=call.answers or {},
         )
         snapshot = self._authority.snapshot.digest
         verdict = self._authority.decide(action, context, call.identity)
         if link is not None and failure is None:
-            outdated = verdict.rule == "not offered" and link.catalog_stale
-            if verdict.provisional or (outdated and not call.relisted):
-                call.relisted = outdated
-                link.with_catalog(partial(self._decide, call), expecting=action.name)
+            by_definition = bool(verdict.definition) and self._authority.snapshot.pinned
+            outdated = link.catalog_stale and (by_definition or verdict.rule == "not offered")
+            if verdict.provisional or (outdated and call.relisted < _RELISTINGS):
+                call.relisted += outdated
+                link.with_catalog(partial(self._decide, call), fresh=outdated)
                 return
+        if call.answers is None and self._ask_guards(call, verdict.tool_id, failure):
+            return
         if verdict.allows and context.catalog is not None and action.kind == "tool":
             call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
         party = self._party
@@ -195,6 +213,25 @@ class Calls:
             partial(self._decided, call, verdict, failure),
             snapshot=snapshot,
         )
+
+    def _ask_guards(self, call: Call, tool_id: str, failure: Failure | None) -> bool:
+        """Ask the guards that take long, and decide again; False where there are none to ask."""
+        arguments, agent = _arguments(call), call.identity.agent
+        rules = self._authority.snapshot.rules
+        if arguments is None or agent is None or not rules:
+            return False
+        try:
+            jobs = slow_jobs(agent, tool_id, arguments, rules)
+        except Exception:  # noqa: BLE001 - deciding meets it again, and refuses
+            return False
+
+        def answered(problems: tuple[str | None, ...]) -> None:
+            call.answers = dict(zip(jobs, problems, strict=True))
+            self._decide(call, failure)
+
+        if jobs:
+            self._gateway.guarding.judge(jobs, answered)
+        return bool(jobs)
 
     def _decided(
         self,
@@ -246,8 +283,11 @@ class Calls:
             if problem != "forward":
                 self.fail(call, Failure(frames.INVALID_PARAMS, problem, "error"))
                 return
-        if not call.modern and link.connection.modern and self._bridged(call, link):
-            return
+        if not call.modern and link.connection.modern:
+            if self._bridged(call, link):
+                return
+            # Such a client knows no rounds: nothing binds a state that it names to this call.
+            call.params = without_round(call.params)
         connection = link.connection
         exchange = Exchange(call, connection, connection.next_id())
         call.exchange = exchange
@@ -410,3 +450,11 @@ def _and_cancel(
 ) -> None:
     timer.cancel()
     answered(response)
+
+
+def _arguments(call: Call) -> dict[str, object] | None:
+    """What rules may judge of a tool call; None is nothing that can be judged."""
+    if call.action.method != "tools/call":
+        return None
+    arguments = call.params.get("arguments", {})
+    return arguments if isinstance(arguments, dict) else None

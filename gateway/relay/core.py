@@ -133,6 +133,8 @@ class SessionCore:
         )
         self._greet = greet
         self.gateway.in_force.subscribe(self._policy_changed)
+        # Another snapshot may have come since the client connected.
+        self.permissions = self._permissions()
         self._open_links()
 
     def _open_links(self) -> None:
@@ -153,13 +155,19 @@ class SessionCore:
                 greeting=self._greet(self.permissions[name]),
                 start_timeout_s=limits.start_timeout_s,
                 max_items=limits.max_tools,
+                compare=self.gateway.in_force.drift,
             )
+            if self.authority.snapshot.pinned:
+                link.follow_tools()
             self.links[name] = link
             link.start()
 
     def _policy_changed(self) -> None:
         """Another snapshot is in force: what it takes away is gone at once, what it gives comes."""
         self.permissions = self._permissions()
+        if self.authority.snapshot.pinned:
+            for link in self.links.values():
+                link.follow_tools()
         self._open_links()
         self.hearing.tell("notifications/tools/list_changed", {})
 
@@ -168,7 +176,24 @@ class SessionCore:
 
     def kept_answer(self, link: UpstreamLink) -> dict[str, object] | None:
         """What an upstream answered to such a client at an earlier start."""
-        return self.gateway.handshakes.get(link.name, link.greeting.key)
+        return self._tellable(link.name, self.gateway.handshakes.get(link.name, link.greeting.key))
+
+    def answer_of(self, link: UpstreamLink) -> dict[str, object]:
+        """What an upstream answered in this session; empty where it has not yet."""
+        return self._tellable(link.name, link.answer) or {}
+
+    def _tellable(
+        self, upstream: str, answer: dict[str, object] | None
+    ) -> dict[str, object] | None:
+        """An answer without instructions that are withheld, because they are not as pinned."""
+        instructions = None if answer is None else answer.get("instructions")
+        if answer is None or instructions is None:
+            return answer
+        snapshot = self.authority.snapshot
+        for pins in (snapshot.pins, snapshot.accepted_pins):
+            if pins is not None and pins.withholds_instructions(upstream, instructions):
+                return {key: value for key, value in answer.items() if key != "instructions"}
+        return answer
 
     def pause_upstreams(self) -> None:
         """Read no more from the upstreams until the client takes what there is."""

@@ -9,6 +9,7 @@ import msgspec
 from gateway.identity.spool import Spool
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
+from gateway.relay.guarding import Guarding
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
@@ -39,7 +40,8 @@ class Handshakes(Protocol):
 class Gateway(msgspec.Struct, frozen=True):
     """The parts that do not change while the gateway runs.
 
-    `spool` is where the host's hook leaves whose a call is; None where nothing asks it.
+    `guarding` asks the guards of rules that take long. `spool` is where the host's hook leaves
+    whose a call is; None where nothing asks it.
     """
 
     in_force: InForce
@@ -48,6 +50,7 @@ class Gateway(msgspec.Struct, frozen=True):
     handshakes: Handshakes
     open_transport: OpenTransport
     limits: Mapping[str, UpstreamLimits]
+    guarding: Guarding
     spool: Spool | None = None
 
 

@@ -204,7 +204,7 @@ class HandshakeClient(CoreClient):
 
         def known(failure: Failure | None) -> None:
             if failure is None:
-                result = mirrored_result(link.answer or {}, revision, name, permissions)
+                result = mirrored_result(core.answer_of(link), revision, name, permissions)
                 self._answer(client_id, result, reply)
             elif failure.status == "timeout":
                 self._answer(client_id, bare_result(revision, name), reply)

@@ -1,12 +1,13 @@
 """One client session's standing with one upstream: begun on demand, restarted with backoff."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Literal, Protocol
 
 import msgspec
 
 from gateway.catalog.listing import UpstreamCatalog, build_catalog
+from gateway.catalog.pins import Drift
 from gateway.relay.connection import Connection, Failure
 from gateway.relay.listening import Ear, Wanted
 from gateway.relay.negotiation import Greeting, Negotiation, error_text
@@ -28,10 +29,15 @@ _STARTS_IN_A_ROW = 5
 _GIVE_UP_START_S = 300.0
 _DROPPED_RECORDED = 200
 """Frames of one connection that are recorded singly when they are dropped."""
+_DRIFT_RECORDED = 500
+"""Changes of pinned definitions that one link records; an upstream may change without end."""
+_NEWS_OF_TOOLS = Wanted(frozenset(("toolsListChanged",)))
 
 
 Ready = Callable[[Failure | None], None]
 Data = dict[str, str | int | bool | None]
+Compare = Callable[[UpstreamCatalog, object], Collection[Drift]]
+"""What a catalog and the upstream's instructions have that is not as it was pinned."""
 
 
 class LinkOwner(Protocol):
@@ -77,6 +83,7 @@ class UpstreamLink:
         start_timeout_s: float,
         max_items: int,
         shared: bool = False,
+        compare: Compare = lambda _catalog, _instructions: (),
     ) -> None:
         self.name = name
         self._max_items = max_items
@@ -95,7 +102,11 @@ class UpstreamLink:
         self._loss = Failure(frames.UNAVAILABLE, f"the upstream {name!r} is not started", "error")
         self._ready_waiting: dict[Ready, asyncio.TimerHandle] = {}
         self._catalog_waiting: list[Ready] = []
-        self.catalog_stale = False
+        self._changes_told = 0
+        self._changes_listed = 0
+        self._compare = compare
+        self._drift: set[Drift] = set()
+        self._always = Wanted()
         self._ear = Ear()
         self._dropped = 0
         self._failed_starts = 0
@@ -107,6 +118,11 @@ class UpstreamLink:
     def ready(self) -> bool:
         """Whether the handshake is done and the connection stands."""
         return self._state == "ready"
+
+    @property
+    def catalog_stale(self) -> bool:
+        """Whether the tools changed since the listing began that the catalog is from."""
+        return self._changes_told != self._changes_listed
 
     def start(self) -> None:
         """Begin connecting, unless that is under way or done."""
@@ -130,13 +146,13 @@ class UpstreamLink:
         timer = self._loop.call_later(self._start_timeout_s, self._waited_too_long, then)
         self._ready_waiting[then] = timer
 
-    def with_catalog(self, then: Ready, *, expecting: str = "") -> None:
+    def with_catalog(self, then: Ready, *, fresh: bool = False) -> None:
         """Call `then(None)` once the tool listing is known.
 
-        A listing that the upstream called outdated will do, unless it lacks the tool `expecting`.
+        A listing that the upstream called outdated since it began will do, unless one that is
+        `fresh` is wanted.
         """
-        catalog = self.catalog
-        if catalog is not None and not (self.catalog_stale and expecting not in catalog.tools):
+        if self.catalog is not None and not (fresh and self.catalog_stale):
             then(None)
             return
         self._catalog_waiting.append(then)
@@ -145,18 +161,19 @@ class UpstreamLink:
 
     def mark_catalog_stale(self) -> None:
         """The upstream says that its tools changed."""
-        self.catalog_stale = True
+        self._changes_told += 1
 
     def list_all(self, method: str, then: Callable[[Pages | Failure], None]) -> None:
         """Read every page of a listing; `tools/list` also renews the catalog."""
         pages = Pages(LIST_MEMBERS[method], self._max_items)
+        told = 0
 
         def ask(failure: Failure | None) -> None:
+            nonlocal told
             if failure is not None:
                 then(failure)
                 return
-            if method == "tools/list":
-                self.catalog_stale = False
+            told = self._changes_told
             self.connection.request(method, pages.next_params(), answered)
 
         def answered(response: Response | Failure) -> None:
@@ -174,6 +191,8 @@ class UpstreamLink:
                 return
             if method == "tools/list":
                 self.catalog = build_catalog(self.name, pages.items)
+                self._changes_listed = told
+                self._record_drift(self.catalog)
             then(pages)
 
         self.when_ready(ask)
@@ -194,7 +213,12 @@ class UpstreamLink:
     def want(self, wanted: Wanted) -> None:
         """Listen to these news of a stateless upstream; one of the other era tells all."""
         self.wanted = wanted
-        self._ear.want(wanted)
+        self._ear.want(wanted | self._always)
+
+    def follow_tools(self) -> None:
+        """Listen to changes of the tools, whether the client wants to know of them or not."""
+        self._always = _NEWS_OF_TOOLS
+        self.want(self.wanted)
 
     def listen_to(self, uri: str) -> None:
         """A handshake client subscribes to a resource of a stateless upstream."""
@@ -342,6 +366,23 @@ class UpstreamLink:
         self._state = "idle"
         if self._failed_starts < _STARTS_IN_A_ROW:
             self._connect()
+
+    def _record_drift(self, catalog: UpstreamCatalog) -> None:
+        """Record once what is not as it was pinned."""
+        for drift in self._compare(catalog, (self.answer or {}).get("instructions")):
+            if drift in self._drift or len(self._drift) >= _DRIFT_RECORDED:
+                continue
+            self._drift.add(drift)
+            data: Data = {
+                "part": drift.part,
+                "pinned": drift.pinned,
+                "now": drift.now,
+                "withheld": drift.withheld,
+            }
+            if drift.tool:
+                self._owner.upstream_event(self, "tool.changed", {"tool": drift.tool, **data})
+            else:
+                self._owner.upstream_event(self, "instructions.changed", data)
 
     def _record_flood(self) -> None:
         suppressed, self._dropped = self._dropped - _DROPPED_RECORDED, 0

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from gateway.catalog.names import tool_id
+from gateway.policy.arguments import narrowed
 from gateway.policy.values import Action, Context
 from gateway.relay.authority import Authority
 from gateway.relay.connection import Failure
@@ -129,10 +131,22 @@ class Lister:
                 and self._allows(Action("tool", method, link.name, name), context)
             ):
                 continue
+            if method == "tools/list" and isinstance(name, str):
+                item = self._narrowed(item, link.name, name)
             if self._surface.aggregate and method in _CALLED_BY_NAME and isinstance(name, str):
                 item = {**item, "name": self._surface.expose(link.name, name)}
             kept.append(item)
         return kept
+
+    def _narrowed(self, item: dict[str, object], upstream: str, name: str) -> dict[str, object]:
+        """A tool with the limits that rules set for the agent, so that a model knows them."""
+        agent = self._authority.identity.agent
+        snapshot = self._authority.snapshot
+        schema = item.get("inputSchema")
+        if agent is None or not snapshot.rules or not isinstance(schema, dict):
+            return item
+        rules = snapshot.rules.applying(agent, tool_id(upstream, name))
+        return {**item, "inputSchema": narrowed(schema, rules)} if rules else item
 
     def _allows(self, action: Action, context: Context) -> bool:
         return self._authority.decide(action, context).allows

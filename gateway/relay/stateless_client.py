@@ -155,7 +155,7 @@ class StatelessClient:
                 frame = frames.error(request.id, failure.code, failure.reason)
                 reply.answer(frame, failure.code)
                 return
-            told = dict(link.answer or {})
+            told = core.answer_of(link)
             capabilities = usable(told.get("capabilities"), permissions)
             if not link.connection.modern:
                 capabilities.pop("tasks", None)

@@ -24,12 +24,14 @@ _GRACE_S = 2.0
 class Surveyed(msgspec.Struct, frozen=True):
     """What one upstream offers, or `problem`: why that cannot be told.
 
-    The problem is a sentence without secrets; the last lines of the upstream's stderr may follow.
+    `instructions` are what it says of itself, None where it says nothing. The problem is a sentence
+    without secrets; the last lines of the upstream's stderr may follow.
     """
 
     upstream: str
     catalog: UpstreamCatalog | None
     problem: str = ""
+    instructions: str | None = None
 
 
 async def survey(
@@ -74,14 +76,19 @@ async def _ask(settings: Settings, name: str) -> Surveyed:
         async with asyncio.timeout(start_timeout_s + _LISTING_TIMEOUT_S):
             failure = await answer
         if failure is None:
-            return Surveyed(name, link.catalog)
+            return Surveyed(name, link.catalog, instructions=_instructions(link))
         if link.ready and not _has_tools(link):
-            return Surveyed(name, build_catalog(name, ()))
+            return Surveyed(name, build_catalog(name, ()), instructions=_instructions(link))
         return Surveyed(name, None, failure.reason)
     except TimeoutError:
         return Surveyed(name, None, f"the upstream {name!r} did not answer tools/list in time")
     finally:
         await link.stop(_GRACE_S)
+
+
+def _instructions(link: UpstreamLink) -> str | None:
+    told = (link.answer or {}).get("instructions")
+    return told if isinstance(told, str) else None
 
 
 def _has_tools(link: UpstreamLink) -> bool:

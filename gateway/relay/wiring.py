@@ -17,6 +17,7 @@ from gateway.identity.spool import Spool
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
+from gateway.relay.guarding import Guarding
 from gateway.relay.handshakes import HandshakeFiles
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder, Scalars
@@ -43,6 +44,7 @@ class Running:
 
     def close(self) -> None:
         """Write what is left, and let go of the log."""
+        self.gateway.guarding.close()
         self.gateway.recorder.flush()
         self.journal.close()
 
@@ -89,6 +91,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
             )
             for name, entry in settings.upstreams.items()
         },
+        guarding=Guarding(),
         spool=Spool.open(spool_directory()) if hook else None,
     )
     recorder.event("configuration.loaded", _described(loaded))

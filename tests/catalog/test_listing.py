@@ -83,7 +83,7 @@ class TestWithholding:
 class TestDigests:
     def digests(self, **more: Any) -> tuple[str, str, str]:
         entry = build_catalog("srv", [tool("echo", **more)]).tools["echo"]
-        return entry.schema_digest, entry.text_digest, entry.digest
+        return entry.definition_digest, entry.text_digest, entry.digest
 
     def test_the_order_of_keys_does_not_matter(self) -> None:
         one = self.digests(inputSchema={"type": "object", "required": ["x"]})
@@ -98,9 +98,10 @@ class TestDigests:
             {"outputSchema": {}},
             {"annotations": {"readOnlyHint": True}},
             {"execution": {"taskSupport": "required"}},
+            {"vendor": 1},
         ],
     )
-    def test_what_a_call_may_carry_or_claims_changes_the_schema_digest_alone(
+    def test_what_a_call_may_carry_or_claims_changes_the_definition_digest_alone(
         self, changed: dict[str, Any]
     ) -> None:
         schema, text, whole = self.digests()
@@ -109,9 +110,11 @@ class TestDigests:
         assert self.digests(**changed)[2] != whole
 
     @pytest.mark.parametrize(
-        "changed", [{"description": "other"}, {"title": "T"}, {"_meta": {}}, {"vendor": 1}]
+        "changed", [{"description": "other"}, {"title": "T"}, {"_meta": {}}, {"icons": []}]
     )
-    def test_everything_else_changes_the_text_digest_alone(self, changed: dict[str, Any]) -> None:
+    def test_what_is_said_of_a_tool_changes_the_text_digest_alone(
+        self, changed: dict[str, Any]
+    ) -> None:
         schema, text, whole = self.digests()
         assert self.digests(**changed)[0] == schema
         assert self.digests(**changed)[1] != text

@@ -117,8 +117,51 @@ class TestFiles:
         agent_file(project, "tester", "tools: mcp__srv")
         assert run("check").code == 0
         agent_file(project, "tester", "model: x")
+        project.settings = {"agents": {"tester": {"max_tools": ["mcp__srv__echo"]}}}
+        project.write()
+        assert run("check").code == 0
+
+    def test_an_agent_that_inherits_and_whose_ceiling_takes_nothing_away_is_told(
+        self, project: Project, run: Run
+    ) -> None:
+        project.offers("srv", ["echo"])
+        agent_file(project, "tester", "model: x")
         project.settings = {"agents": {"tester": {"max_tools": ["mcp__srv"]}}}
         project.write()
+        outcome = run("check", "--json")
+        assert outcome.code == 1
+        (note,) = (each for each in objects(outcome.out, "finding") if each["severity"] != "info")
+        assert (note["code"], note["path"]) == ("inherits-everything", "gateway.yaml")
+        assert "gateway audit suggest tester" in note["message"]
+        project.offers("two", ["echo"])
+        project.write()
+        assert run("check").code == 0
+        project.settings = {"agents": {"tester": {"max_tools": ["mcp__srv", "mcp__two"]}}}
+        project.write()
+        assert run("check").code == 1
+        agent_file(project, "tester", "disallowedTools: mcp__two")
+        project.write()
+        assert run("check").code == 0
+
+
+class TestClients:
+    def test_a_server_by_which_a_client_goes_around_the_gateway_is_told(
+        self, project: Project, run: Run
+    ) -> None:
+        project.offers("srv", ["echo"])
+        project.agent("tester", ["mcp__srv__echo"])
+        project.write()
+        wired = {"command": "gateway", "args": ["connect", "srv", "--hook"]}
+        client = project.root / ".mcp.json"
+        client.write_text(json.dumps({"mcpServers": {"srv": wired, "other": {"command": "x"}}}))
+        assert run("check").code == 0
+        client.write_text('{"mcpServers": {\n"srv": {"command": "x"}}}')
+        outcome = run("check", "--json")
+        assert outcome.code == 1
+        (finding,) = objects(outcome.out, "finding")
+        assert (finding["code"], finding["upstream"]) == ("around-gateway", "srv")
+        assert (finding["path"], finding["line"]) == (str(client), 2)
+        client.write_text("{")
         assert run("check").code == 0
 
 

@@ -126,7 +126,8 @@ class TestDecisions:
         outcome = run("explain", "tester", "mcp__srv__echo")
         assert outcome.code == 1
         assert facts(outcome)["rule"] == f"agent file ({FILE}:4)"
-        assert set(facts(outcome)) == {"reason", "rule", "upstream"}
+        assert set(facts(outcome)) == {"reason", "rule", "upstream", "to"}
+        assert facts(outcome)["to"].startswith("allow it mend what refuses the agent as a whole")
 
 
 class TestMeanings:
@@ -180,6 +181,11 @@ class TestMeanings:
             "offered": None,
             "successor": None,
             "findings": [],
+            "rules": [],
+            "changes": [
+                f"take mcp__srv__drop out of what is disallowed ({FILE}:9)",
+                "add mcp__srv__drop to the operator's max_tools (gateway.yaml:1)",
+            ],
         }
         assert explained(run("explain", "tester", "mcp__srv__echo", "--json"))["provisional"]
 
@@ -244,3 +250,112 @@ def test_a_refusal_that_is_only_observed_is_told_as_one(backend: Project, run: R
     assert "denied, but only observed" in outcome.out.splitlines()[0]
     value = explained(run("explain", "tester", "mcp__srv__drop", "--json"))
     assert (value["decision"], value["enforced"]) == ("deny", False)
+
+
+RULES = """\
+rules:
+  - name: few-rows
+    effect: allow-only-if
+    tools: mcp__srv__echo
+    arguments: {properties: {rows: {maximum: 10}}}
+    message: Ask for less.
+  - name: ask-first
+    effect: ask
+    tools: mcp__srv__ask*
+  - name: office
+    effect: allow-only-if
+    tools: mcp__srv__echo
+    when: {identified: [process]}
+  - name: watch
+    effect: deny
+    tools: mcp__srv__echo
+    observe: true
+  - name: never
+    effect: deny
+    tools: mcp__srv__never
+"""
+
+
+@pytest.fixture
+def ruled(project: Project) -> Project:
+    project.offers("srv", [{"name": "echo", "inputSchema": {"properties": {"rows": {}}}}])
+    project.agent("tester", [f"mcp__srv__{name}" for name in ("echo", "ask", "never")])
+    (project.root / "rules.yaml").write_text(RULES)
+    project.settings = {"policies": ["rules.yaml"]}
+    project.write()
+    return project
+
+
+def told(outcome: Outcome, label: str) -> list[str]:
+    """All lines under one label, without it."""
+    lines = (line[2:] for line in outcome.out.splitlines() if line.startswith("  "))
+    return [line[12:] for line in lines if line.startswith(f"{label:<12}")]
+
+
+class TestRules:
+    def test_every_rule_is_told_in_words_with_its_line(self, ruled: Project, run: Run) -> None:
+        outcome = run("explain", "tester", "mcp__srv__echo", "--arguments", '{"rows": 30}')
+        assert outcome.code == 1
+        assert outcome.out.splitlines()[0].endswith(": denied")
+        assert facts(outcome)["reason"] == "Ask for less"
+        assert told(outcome, "rules") == [
+            "few-rows (rules.yaml:2): the rule 'few-rows' refuses it: the argument 'rows' must be "
+            "at most 10",
+            "office (rules.yaml:10): allow-only-if, does not refuse this call",
+            "watch (rules.yaml:14): the rule 'watch' denies mcp__srv__echo (only observed)",
+        ]
+        assert told(outcome, "to allow it") == [
+            "call it with arguments that the rule 'few-rows' (rules.yaml:2) lets pass, or change "
+            "that rule"
+        ]
+
+    def test_with_arguments_that_pass_it_is_allowed(self, ruled: Project, run: Run) -> None:
+        outcome = run("explain", "tester", "mcp__srv__echo", "--arguments", '{"rows": 3}', "--json")
+        value = explained(outcome)
+        assert (value["decision"], value["enforced"], value["changes"]) == ("deny", False, [])
+        assert [each["says"] for each in value["rules"]] == ["nothing", "nothing", "denies"]
+        (ruled.root / "rules.yaml").write_text(RULES.replace("    observe: true\n", ""))
+        outcome = run("explain", "tester", "mcp__srv__echo", "--arguments", '{"rows": 3}', "--live")
+        assert (outcome.code, facts(outcome)["rule"]) == (1, "watch (rules.yaml:14)")
+
+    def test_without_arguments_it_says_what_depends_on_them(self, ruled: Project, run: Run) -> None:
+        text = RULES.replace(
+            "tools: mcp__srv__echo\n    observe", "tools: mcp__srv__x\n    observe"
+        )
+        (ruled.root / "rules.yaml").write_text(text)
+        outcome = run("explain", "tester", "mcp__srv__echo")
+        assert outcome.code == 0
+        assert outcome.out.splitlines()[0].endswith(
+            ": allowed, if the upstream offers it, if its arguments are as the rules say"
+        )
+        assert told(outcome, "rules")[0] == (
+            "few-rows (rules.yaml:2): allow-only-if, by the arguments: give --arguments"
+        )
+
+    def test_how_the_caller_is_known_can_be_said(self, ruled: Project, run: Run) -> None:
+        for means, says in (("process", "nothing"), ("token", "denies")):
+            arguments = ("--arguments", '{"rows": 3}', "--identified", means, "--json")
+            value = explained(run("explain", "tester", "mcp__srv__echo", *arguments))
+            assert value["rules"][1]["says"] == says
+
+    def test_what_asks_or_denies_outright_is_told_with_what_would_change_it(
+        self, ruled: Project, run: Run
+    ) -> None:
+        outcome = run("explain", "tester", "mcp__srv__ask")
+        assert outcome.code == 1
+        assert outcome.out.splitlines()[0].endswith(": allowed only after a person says yes")
+        outcome = run("explain", "tester", "mcp__srv__never")
+        assert told(outcome, "to allow it") == ["change or remove the rule 'never' (rules.yaml:18)"]
+        outcome = run("explain", "tester", "mcp__srv__asking")
+        assert told(outcome, "to allow it") == [
+            f"add mcp__srv__asking to the agent's tools ({FILE}:4)",
+            "change or remove the rule 'ask-first' (rules.yaml:7)",
+        ]
+
+    @pytest.mark.parametrize("text", ["x", "[]", "1", "[" * 100_000])
+    def test_arguments_that_are_no_object_are_a_mistake(
+        self, ruled: Project, run: Run, text: str
+    ) -> None:
+        outcome = run("explain", "tester", "mcp__srv__echo", "--arguments", text)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "--arguments" in outcome.err

@@ -441,3 +441,28 @@ def test_next_to_nothing_is_imported(host: Host, tool: str) -> None:
     roots = {name.partition(".")[0] for name in modules} | modules
     assert roots & set(TOO_HEAVY_HERE) == set()
     assert len(modules) <= MOST_MODULES
+
+
+# Rules of policy files
+
+
+def test_what_a_rule_refuses_is_refused_before_it_reaches_the_gateway(host: Host) -> None:
+    (host.world.root / "policies").mkdir()
+    (host.world.root / "policies" / "p.yaml").write_text(
+        "rules:\n- name: only-hello\n  effect: allow-only-if\n  tools: mcp__canary__echo\n"
+        "  arguments: {properties: {text: {const: hello}}}\n"
+    )
+    host.trust(policies="policies")
+    assert "only-hello" in host.ask("mcp__canary__echo", {"text": "bye"}).denied
+    assert host.ask("mcp__canary__echo", {"text": "hello"}) == NOTHING
+
+
+def test_a_guard_that_takes_long_is_left_to_the_gateway(host: Host) -> None:
+    (host.world.root / "policies").mkdir()
+    (host.world.root / "policies" / "p.yaml").write_text(
+        "rules:\n- name: reading\n  effect: allow-only-if\n  tools: mcp__canary__echo\n"
+        "  arguments: {properties: {text: {sql: {dialect: postgres}, maxLength: 20}}}\n"
+    )
+    host.trust(policies="policies")
+    assert host.ask("mcp__canary__echo", {"text": "select 1"}) == NOTHING
+    assert "reading" in host.ask("mcp__canary__echo", {"text": "x" * 21}).denied

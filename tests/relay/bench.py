@@ -20,6 +20,7 @@ from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
 from gateway.relay.fronts import StatelessEndpoint, StdioFront
 from gateway.relay.gateway import Gateway, UpstreamLimits
+from gateway.relay.guarding import Guarding
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.relay.shared import SharedUpstreams
@@ -255,6 +256,7 @@ class Bench:
                 )
                 for name in upstreams
             },
+            guarding=Guarding(),
             spool=Spool.open(directory / "calls") if hook else None,
         )
         self.client = ListedClient()

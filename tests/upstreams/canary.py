@@ -232,6 +232,7 @@ class Canary:
         """Offer other tools from now on, and say so."""
         if "tools" in arguments:
             self.tools = [tool(name) for name in arguments["tools"]]
+        self.tools = arguments.get("definitions", self.tools)
         self.send({"method": arguments.get("method", "notifications/tools/list_changed")})
         return text_result("changed")
 

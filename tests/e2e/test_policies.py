@@ -1,0 +1,160 @@
+"""Rules of policy files on the way of real calls: refused, narrowed in the listing, reloaded."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Open
+from tests.e2e.inbox import PATIENCE_S, text_of
+from tests.e2e.world import World
+
+ECHO = {
+    "name": "echo",
+    "inputSchema": {
+        "type": "object",
+        "properties": {"text": {"type": "string"}, "loud": {"type": "boolean"}},
+    },
+}
+
+
+def rule(name: str = "only-hello", **more: Any) -> dict[str, Any]:
+    schema = {"properties": {"text": {"pattern": "hello.*", "maxLength": 20}}}
+    usual = {"effect": "allow-only-if", "tools": "mcp__canary__echo", "arguments": schema}
+    return {"name": name, **usual, **more}
+
+
+def write(world: World, *rules: dict[str, Any]) -> None:
+    (world.root / "policies").mkdir(exist_ok=True)
+    text = json.dumps({"rules": list(rules)}, indent=0)
+    (world.root / "policies" / "p.yaml").write_text(text)
+
+
+@pytest.fixture
+def ruled(world: World) -> World:
+    tools = [ECHO, {"name": "add", "inputSchema": {"type": "object"}}]
+    world.canary(listing=json.dumps({"tools": tools}))
+    world.usual_agent()
+    world.settings["policies"] = "policies"
+    write(world, rule())
+    return world
+
+
+def test_a_call_is_judged_by_its_arguments(ruled: World, connect: Open) -> None:
+    with connect(ruled) as client:
+        client.open()
+        allowed = client.ask("tools/call", {"name": "echo", "arguments": {"text": "hello you"}})
+        assert "isError" not in allowed["result"] or not allowed["result"]["isError"]
+        for arguments in ({"text": "hush"}, {"text": "hello", "loud": True}, {}, None):
+            params = (
+                {"name": "echo"} if arguments is None else {"name": "echo", "arguments": arguments}
+            )
+            refused = client.ask("tools/call", params)
+            assert refused["result"]["isError"]
+            assert "only-hello" in text_of(refused)
+            assert "policies/p.yaml:3" in text_of(refused)
+            assert "hush" not in text_of(refused)
+    assert len(ruled.calls()) == 1
+    denied = [each for each in ruled.decisions(method="tools/call") if each["decision"] == "deny"]
+    assert {each["rule"] for each in denied} == {"only-hello"}
+    assert len(denied) == 4
+
+
+def test_the_listing_shows_the_limits(ruled: World, connect: Open) -> None:
+    with connect(ruled) as client:
+        client.open()
+        tools = {each["name"]: each for each in client.ask("tools/list")["result"]["tools"]}
+    shown = tools["echo"]["inputSchema"]
+    assert shown["properties"]["text"]["pattern"] == "^(?:hello.*)$"
+    assert "Limited by policy only-hello" in shown["properties"]["text"]["description"]
+    assert "loud" not in shown["properties"]
+    assert shown["required"] == ["text"]
+    assert tools["add"]["inputSchema"] == {"type": "object"}
+
+
+def test_what_is_denied_altogether_is_not_listed(ruled: World, connect: Open) -> None:
+    write(ruled, {"name": "no-adding", "effect": "deny", "tools": "mcp__*__add"})
+    with connect(ruled) as client:
+        client.open()
+        names = [each["name"] for each in client.ask("tools/list")["result"]["tools"]]
+    assert names == ["echo"]
+
+
+def test_what_is_only_observed_passes_and_is_recorded(ruled: World, connect: Open) -> None:
+    write(ruled, rule(observe=True))
+    with connect(ruled) as client:
+        client.open()
+        client.ask("tools/call", {"name": "echo", "arguments": {"text": "other"}})
+    assert len(ruled.calls()) == 1
+    (decision,) = ruled.decisions(method="tools/call")
+    assert decision["rule"] == "only-hello"
+
+
+def test_another_set_holds_while_running_and_a_broken_one_never(
+    ruled: World, connect: Open
+) -> None:
+    def refused(text: str) -> bool:
+        params = {"name": "echo", "arguments": {"text": text}}
+        return bool(client.ask("tools/call", params)["result"].get("isError"))
+
+    with connect(ruled) as client:
+        client.open()
+        assert refused("bye")
+        (ruled.root / "policies" / "broken.yaml").write_text("rules: nonsense\n")
+        deadline = time.monotonic() + PATIENCE_S
+        while not ruled.events("configuration.refused"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert refused("bye")
+        assert not refused("hello")
+        (ruled.root / "policies" / "broken.yaml").unlink()
+        write(ruled, rule(arguments={"properties": {"text": {"const": "nothing"}}}))
+        while not refused("hello"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert refused("bye")
+
+
+@pytest.mark.parametrize("command", [("check",), ("connect", "canary"), ("serve",)])
+def test_a_broken_set_serves_nothing_at_the_start(ruled: World, command: tuple[str, ...]) -> None:
+    (ruled.root / "policies" / "p.yaml").write_text("rules:\n- name: x\n")
+    done = ruled.gateway(*command)
+    assert done.returncode == 2
+    assert "policies/p.yaml:2" in done.stdout + done.stderr
+    assert ruled.received() == []
+
+
+def test_a_rule_about_no_argument_of_the_tool_is_found(ruled: World) -> None:
+    write(ruled, rule(arguments={"properties": {"txet": {"const": "x"}}}))
+    done = ruled.gateway("check", "--live", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    (note,) = [each for each in found if each.get("code") == "unknown-argument"]
+    assert (note["severity"], note["path"], note["tool"]) == (
+        "error",
+        "policies/p.yaml",
+        "mcp__canary__echo",
+    )
+    assert "'txet'" in note["message"]
+
+
+def test_a_slow_guard_is_asked_before_the_call_is_decided(world: World, connect: Open) -> None:
+    query = {"properties": {"text": {"sql": {"statements": ["select"]}}}}
+    world.canary(listing=json.dumps({"tools": [ECHO]}))
+    world.usual_agent()
+    world.settings["policies"] = "policies"
+    write(world, rule("read-only", arguments=query))
+    with connect(world) as client:
+        client.open()
+        fine = client.call("echo", {"text": "select name from people where id = 1"})
+        assert not fine["result"].get("isError")
+        for text in (
+            "drop table people",
+            "select 1; delete from people",
+            "(" * 400_000,
+            "nonsense",
+        ):
+            refused = client.call("echo", {"text": text})
+            assert refused["result"]["isError"]
+            assert "read-only" in text_of(refused)
+    assert len(world.calls()) == 1
