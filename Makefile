@@ -31,7 +31,13 @@ demo: $(PACKAGES) ## Watch the gateway allow, refuse and record calls (ARGS=--pa
 test: lint ## Check the code and run every test, those with real servers included.
 	@tests/real/setup --all
 	@tests/conformance/setup
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+.PHONY: test-real
+test-real: $(PACKAGES) ## Run every test with real parts, those that take long included (container images).
+	@tests/real/setup --all
+	@tests/docker/setup
+	$(BIN)/pytest -m real $(ARGS)
 
 .PHONY: conformance
 conformance: $(PACKAGES) ## Run the official conformance suite directly and through the gateway.

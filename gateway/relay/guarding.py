@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections import deque
@@ -18,7 +20,6 @@ from gateway.transports.pipes import PipeReader, PipeWriter
 from gateway.transports.spawn import SpawnError, spawn, watch_exit
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Sequence
 
     from gateway.policy.guards import Guard
@@ -29,6 +30,7 @@ _UNEXAMINED = "The argument could not be examined."
 _BUSY = "Too many arguments wait to be examined: try again later."
 
 _KEPT_GUARDS = 1024
+_REAPED_S = 2.0
 _INHERITED = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
@@ -80,6 +82,7 @@ class Guarding:
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._worker: _Worker | None = None
+        self._ended: list[_Worker] = []
         self._closed = False
 
     @property
@@ -100,9 +103,14 @@ class Guarding:
             self._take(job, partial(batch.answered, position))
 
     def close(self) -> None:
-        """End the process; what waits is refused, and whatever is asked later."""
+        """End the process; what waits is refused, and whatever is asked later.
+
+        Blocks until it is gone: milliseconds, as it is killed.
+        """
         self._closed = True
         self._end_worker()
+        for worker in self._ended:
+            worker.reap()
         self._answer(_UNEXAMINED)
         while self._waiting:
             self._waiting.popleft().answer(_UNEXAMINED)
@@ -189,6 +197,7 @@ class Guarding:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
+            self._ended = [*(each for each in self._ended if each.running), worker]
 
 
 class _Worker:
@@ -223,6 +232,10 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
     def ask(self, job: WorkerJob) -> None:
         self._stdin.write(packed(job))
 
@@ -232,8 +245,13 @@ class _Worker:
         self._stdin.abort()
         self._stdout.close()
         self._stderr.close()
-        if self._process.returncode is None:
+        if self.running:
             self._process.kill()
+
+    def reap(self) -> None:
+        """Wait for the end of it, for when the loop will not see it any more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAPED_S)
 
     def _received(self, chunk: bytes) -> None:
         self._buffer += chunk

@@ -26,6 +26,7 @@ SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yaml").read_te
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         not sys.platform.startswith("linux") or os.geteuid() != 0 or not shutil.which("apt-get"),
