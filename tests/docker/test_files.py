@@ -94,6 +94,7 @@ def test_nothing_but_the_program_goes_into_the_build() -> None:
         "!docker/install.sh",
         "!docker/*.lock",
         "!gateway",
+        "!policies/packs",
         "!pyproject.toml",
         "!README.md",
     }
