@@ -8,6 +8,7 @@ built and what it needs is imported, then by `[number, sentence or null]`. `pyth
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from typing import IO
 
 import msgspec
@@ -56,8 +57,11 @@ def unpacked(buffer: bytearray) -> list[bytes]:
     return bodies
 
 
-def serve(jobs: IO[bytes], verdicts: IO[bytes]) -> None:
-    """Answer jobs until there are no more. A guard that raises has not said yes."""
+def serve(jobs: IO[bytes], verdicts: IO[bytes], limit_cpu: Callable[[], None]) -> None:
+    """Answer jobs until there are no more. A guard that raises has not said yes.
+
+    `limit_cpu` bounds the time of the process anew before each job.
+    """
     guards: dict[tuple[str, str], Guard] = {}
     while len(head := jobs.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
         body = jobs.read(int.from_bytes(head, "big"))
@@ -73,7 +77,7 @@ def serve(jobs: IO[bytes], verdicts: IO[bytes]) -> None:
                 guards[job.guard, job.options] = guard
                 gc.freeze()
             _tell(verdicts, Verdict(job.number))
-            _limit_cpu()
+            limit_cpu()
             verdict.problem = guard.check(msgspec.json.decode(job.value))
         except Exception:  # noqa: BLE001, S110 - refused; the text may hold what was asked
             pass
@@ -110,4 +114,4 @@ if __name__ == "__main__":
     # Statements are nested within bounds that guards check; frames of Python are cheap.
     sys.setrecursionlimit(_RECURSION)
     logging.disable()  # parsers warn, and quote what they parse
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(sys.stdin.buffer, sys.stdout.buffer, _limit_cpu)

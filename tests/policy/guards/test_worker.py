@@ -9,7 +9,7 @@ from gateway.policy.guards.worker import Verdict, WorkerJob, packed, serve, unpa
 
 def _served(*jobs: WorkerJob) -> list[Verdict]:
     verdicts = io.BytesIO()
-    serve(io.BytesIO(b"".join(map(packed, jobs))), verdicts)
+    serve(io.BytesIO(b"".join(map(packed, jobs))), verdicts, lambda: None)
     buffer = bytearray(verdicts.getvalue())
     return [msgspec.msgpack.decode(body, type=Verdict) for body in unpacked(buffer)]
 
