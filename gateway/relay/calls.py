@@ -2,23 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from functools import partial
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.identity.identity import Identity
-from gateway.policy.arguments import slow_jobs
-from gateway.policy.values import Context, Decision
+from gateway.policy.values import Decision
 from gateway.relay.asking import Asking
 from gateway.relay.authority import Authority
 from gateway.relay.call import Call
 from gateway.relay.callers import Callers
 from gateway.relay.connection import Connection, Failure
+from gateway.relay.deciding import Deciding, LinkTo
 from gateway.relay.eras import carried, carried_error, error_code, input_required
 from gateway.relay.exchange import Exchange
 from gateway.relay.gateway import Gateway
 from gateway.relay.link import UpstreamLink
-from gateway.relay.recording import Party, client_info
+from gateway.relay.recording import Party
 from gateway.relay.refusals import refusal
 from gateway.relay.rounds import Rounds
 from gateway.relay.routes import TaskOwners
@@ -29,12 +27,6 @@ from gateway.wire.modern import Refusal, check_param_headers, without_round
 from gateway.wire.params import Params, encode, with_progress_token
 
 AUDIT_UNAVAILABLE = "the gateway's audit log cannot be written, so nothing is forwarded"
-
-_RELISTINGS = 2
-"""How often a call waits for another listing. The first may have begun before the call came."""
-
-LinkTo = Callable[[str], UpstreamLink | None]
-"""The link to an upstream of this session, or None where the session has none of that name."""
 
 
 class Calls:
@@ -55,9 +47,6 @@ class Calls:
         callers: Callers | None,
     ) -> None:
         self._gateway = gateway
-        self._authority = authority
-        self._callers = callers
-        self._party = party
         self._link_to = link_to
         self._offered = offered
         self._calls: dict[RequestId, Call] = {}
@@ -65,6 +54,9 @@ class Calls:
         self._standing: dict[str, dict[tuple[str, str], Params]] = {}
         self.rounds = Rounds(asking, gateway.binder, self)
         self.tasks = TaskOwners()
+        self._deciding = Deciding(
+            gateway, authority, party, link_to, self.tasks, callers, self._decided
+        )
 
     def __bool__(self) -> bool:
         return bool(self._calls) or bool(self._exchanges)
@@ -75,11 +67,7 @@ class Calls:
     def submit(self, call: Call) -> None:
         """Take a call on its way."""
         self._calls[call.key] = call
-        if self._callers is None or call.quiet or call.of_the_connection:
-            self._decide(call, None)
-        else:
-            snapshot = self._authority.snapshot
-            self._callers.identify(call, snapshot, partial(self._identified, call))
+        self._deciding.take(call)
 
     def cancel(self, params: Params) -> bool:
         """The client cancels a call; False where it has none of that id."""
@@ -149,8 +137,7 @@ class Calls:
 
     def close(self) -> None:
         """The client is gone; what it still waited for is recorded as unanswered."""
-        if self._callers is not None:
-            self._callers.close()
+        self._deciding.close()
         self.rounds.close()
         for call in tuple(self._calls.values()):
             call.cancelled = {"reason": "the client is gone"}
@@ -162,76 +149,6 @@ class Calls:
                 self._gateway.recorder.failed(call.id, call.started_ns, "unanswered")
 
     # The way there
-
-    def _identified(self, call: Call, identity: Identity, nobody: str) -> None:
-        call.identity, call.nobody = identity, nobody
-        self._decide(call, None)
-
-    def _decide(self, call: Call, failure: Failure | None) -> None:
-        """Decide on what is known; wait for the catalog where that has the last word.
-
-        With `failure` the catalog cannot be had: the call is recorded as allowed by its agent's
-        list, and as failed by its upstream.
-        """
-        action = call.action
-        agent = call.identity.agent
-        link = self._link_to(action.upstream)
-        context = Context(
-            catalog=link.catalog if link is not None else None,
-            owns_task=action.kind == "task"
-            and (not action.name or self.tasks.owns(action.upstream, action.name, agent)),
-            nobody=call.nobody,
-            arguments=_arguments(call),
-            now=datetime.now(UTC),
-            means=call.identity.means,
-            answers=call.answers or {},
-        )
-        snapshot = self._authority.snapshot.digest
-        verdict = self._authority.decide(action, context, call.identity)
-        if link is not None and failure is None:
-            by_definition = bool(verdict.definition) and self._authority.snapshot.pinned
-            outdated = link.catalog_stale and (by_definition or verdict.rule == "not offered")
-            if verdict.provisional or (outdated and call.relisted < _RELISTINGS):
-                call.relisted += outdated
-                link.with_catalog(partial(self._decide, call), fresh=outdated)
-                return
-        if call.answers is None and self._ask_guards(call, verdict.tool_id, failure):
-            return
-        if verdict.allows and context.catalog is not None and action.kind == "tool":
-            call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
-        party = self._party
-        if call.envelope is not None:
-            client = client_info(call.envelope.client)
-            party = Party(party.session, party.transport, client, call.envelope.revision)
-        self._gateway.recorder.decision(
-            call.id,
-            party,
-            call.identity,
-            action,
-            verdict,
-            call.params,
-            partial(self._decided, call, verdict, failure),
-            snapshot=snapshot,
-        )
-
-    def _ask_guards(self, call: Call, tool_id: str, failure: Failure | None) -> bool:
-        """Ask the guards that take long, and decide again; False where there are none to ask."""
-        arguments, agent = _arguments(call), call.identity.agent
-        rules = self._authority.snapshot.rules
-        if arguments is None or agent is None or not rules:
-            return False
-        try:
-            jobs = slow_jobs(agent, tool_id, arguments, rules)
-        except Exception:  # noqa: BLE001 - deciding meets it again, and refuses
-            return False
-
-        def answered(problems: tuple[str | None, ...]) -> None:
-            call.answers = dict(zip(jobs, problems, strict=True))
-            self._decide(call, failure)
-
-        if jobs:
-            self._gateway.guarding.judge(jobs, answered)
-        return bool(jobs)
 
     def _decided(
         self,
@@ -450,11 +367,3 @@ def _and_cancel(
 ) -> None:
     timer.cancel()
     answered(response)
-
-
-def _arguments(call: Call) -> dict[str, object] | None:
-    """What rules may judge of a tool call; None is nothing that can be judged."""
-    if call.action.method != "tools/call":
-        return None
-    arguments = call.params.get("arguments", {})
-    return arguments if isinstance(arguments, dict) else None

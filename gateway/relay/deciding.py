@@ -1,0 +1,144 @@
+"""Whose a call is and what is decided on it, up to the record of that decision."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from gateway.audit.errors import AuditUnavailable
+from gateway.identity.identity import Identity
+from gateway.policy.arguments import slow_jobs
+from gateway.policy.values import Context, Decision
+from gateway.relay.authority import Authority
+from gateway.relay.call import Call
+from gateway.relay.callers import Callers
+from gateway.relay.connection import Failure
+from gateway.relay.gateway import Gateway
+from gateway.relay.link import UpstreamLink
+from gateway.relay.recording import Party, client_info
+from gateway.relay.routes import TaskOwners
+
+_RELISTINGS = 2
+"""How often a call waits for another listing. The first may have begun before the call came."""
+
+LinkTo = Callable[[str], UpstreamLink | None]
+"""The link to an upstream of this session, or None where the session has none of that name."""
+
+Decided = Callable[[Call, Decision, Failure | None, AuditUnavailable | None], None]
+"""Takes a call with its recorded decision, why its upstream cannot be had, and why the decision
+could not be recorded."""
+
+
+class Deciding:
+    """The calls of one session until their decisions are recorded; `decided` takes it from there.
+
+    With `callers`, each call is somebody else's.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        authority: Authority,
+        party: Party,
+        link_to: LinkTo,
+        tasks: TaskOwners,
+        callers: Callers | None,
+        decided: Decided,
+    ) -> None:
+        self._gateway = gateway
+        self._authority = authority
+        self._party = party
+        self._link_to = link_to
+        self._tasks = tasks
+        self._callers = callers
+        self._decided = decided
+
+    def take(self, call: Call) -> None:
+        """Find out whose call it is, decide and record."""
+        if self._callers is None or call.quiet or call.of_the_connection:
+            self._decide(call, None)
+        else:
+            snapshot = self._authority.snapshot
+            self._callers.identify(call, snapshot, partial(self._identified, call))
+
+    def close(self) -> None:
+        """The client is gone: nobody waits to learn whose a call is."""
+        if self._callers is not None:
+            self._callers.close()
+
+    def _identified(self, call: Call, identity: Identity, nobody: str) -> None:
+        call.identity, call.nobody = identity, nobody
+        self._decide(call, None)
+
+    def _decide(self, call: Call, failure: Failure | None) -> None:
+        """Decide on what is known; wait for the catalog where that has the last word.
+
+        With `failure` the catalog cannot be had: the call is recorded as allowed by its agent's
+        list, and as failed by its upstream.
+        """
+        action = call.action
+        agent = call.identity.agent
+        link = self._link_to(action.upstream)
+        context = Context(
+            catalog=link.catalog if link is not None else None,
+            owns_task=action.kind == "task"
+            and (not action.name or self._tasks.owns(action.upstream, action.name, agent)),
+            nobody=call.nobody,
+            arguments=_arguments(call),
+            now=datetime.now(UTC),
+            means=call.identity.means,
+            answers=call.answers or {},
+        )
+        snapshot = self._authority.snapshot.digest
+        verdict = self._authority.decide(action, context, call.identity)
+        if link is not None and failure is None:
+            by_definition = bool(verdict.definition) and self._authority.snapshot.pinned
+            outdated = link.catalog_stale and (by_definition or verdict.rule == "not offered")
+            if verdict.provisional or (outdated and call.relisted < _RELISTINGS):
+                call.relisted += outdated
+                link.with_catalog(partial(self._decide, call), fresh=outdated)
+                return
+        if call.answers is None and self._ask_guards(call, verdict.tool_id, failure):
+            return
+        if verdict.allows and context.catalog is not None and action.kind == "tool":
+            call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
+        party = self._party
+        if call.envelope is not None:
+            client = client_info(call.envelope.client)
+            party = Party(party.session, party.transport, client, call.envelope.revision)
+        self._gateway.recorder.decision(
+            call.id,
+            party,
+            call.identity,
+            action,
+            verdict,
+            call.params,
+            partial(self._decided, call, verdict, failure),
+            snapshot=snapshot,
+        )
+
+    def _ask_guards(self, call: Call, tool_id: str, failure: Failure | None) -> bool:
+        """Ask the guards that take long, and decide again; False where there are none to ask."""
+        arguments, agent = _arguments(call), call.identity.agent
+        rules = self._authority.snapshot.rules
+        if arguments is None or agent is None or not rules:
+            return False
+        try:
+            jobs = slow_jobs(agent, tool_id, arguments, rules)
+        except Exception:  # noqa: BLE001 - deciding meets it again, and refuses
+            return False
+
+        def answered(problems: tuple[str | None, ...]) -> None:
+            call.answers = dict(zip(jobs, problems, strict=True))
+            self._decide(call, failure)
+
+        if jobs:
+            self._gateway.guarding.judge(jobs, answered)
+        return bool(jobs)
+
+
+def _arguments(call: Call) -> dict[str, object] | None:
+    """What rules may judge of a tool call; None is nothing that can be judged."""
+    if call.action.method != "tools/call":
+        return None
+    arguments = call.params.get("arguments", {})
+    return arguments if isinstance(arguments, dict) else None
