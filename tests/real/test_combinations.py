@@ -16,6 +16,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from gateway.audit.reader import read_journals
+from tests.acceptance import accept_in
 from tests.real.eras.plans import Upstream, running, upstreams
 from tests.real.eras.visit import Asked, Seen, Server, parameters, text, visit, visits_mcp1
 from tests.real.processes import nothing_left
@@ -86,12 +87,14 @@ def _project(directory: Path, known: Mapping[str, Upstream], entries: Mapping[st
     config = {
         "agents_from": ["agents"],
         "default_agent": "tester",
+        "http": {"anonymous": "loopback"},
         "upstreams": dict(entries),
         "agents": {"tester": {"grants": granted}},
         "audit": {"directory": "audit"},
     }
     (directory / "gateway.yaml").write_text(yaml.safe_dump(config))
     environment = {"PATH": os.environ["PATH"], "HOME": str(directory)}
+    accept_in(environment, directory / "gateway.yaml")
     return Project(directory, environment, tuple(known))
 
 
