@@ -9,7 +9,7 @@ from itertools import count
 
 import msgspec
 
-from gateway.catalog.names import tool_id
+from gateway.catalog.names import normalise, tool_id
 from gateway.policy.decide import decide
 from gateway.policy.snapshot import AgentPermissions, Snapshot, UpstreamPermissions
 from gateway.policy.values import Action, Context
@@ -76,10 +76,13 @@ def _questions(agents: Iterable[AgentPermissions]) -> Iterator[tuple[str, Action
     for upstream in dict.fromkeys(name for agent in agents for name in agent.upstreams):
         forms = [agent.upstreams.get(upstream, _NOWHERE) for agent in agents]
         tools = _named(forms)
+        # Two upstreams may be spelled alike in tool ids.
+        whose = "" if normalise(upstream) == upstream else f" (of {upstream!r})"
         for tool in tools:
-            yield tool_id(upstream, tool), Action("tool", "tools/call", upstream, tool)
+            action = Action("tool", "tools/call", upstream, tool)
+            yield f"{tool_id(upstream, tool)}{whose}", action
         other = _unnamed(tools)
-        yield f"{tool_id(upstream, '')}*", Action("tool", "tools/call", upstream, other)
+        yield f"{tool_id(upstream, '')}*{whose}", Action("tool", "tools/call", upstream, other)
         for kind, method, words in _KINDS:
             yield f"{words} {upstream}", Action(kind, method, upstream)
     lists = [each for agent in agents for each in (agent.natives, agent.natives_disallowed)]

@@ -5,17 +5,20 @@ A narrowing takes effect at once. What would widen anything, or start a program,
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.agents import AgentDefinition, Finding
 from gateway.catalog.pins import Pins, is_looser, same_pins
 from gateway.config.accepted import Accepted
-from gateway.config.changes import AgentChange, compare_agents
 from gateway.config.settings import HttpSettings, Mode, Settings
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.rules import RuleSet, with_former
 from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
+
+if TYPE_CHECKING:
+    from gateway.config.changes import AgentChange
 
 NOTHING = Settings(root="", path="", digest="")
 """What holds of a configuration that nobody has accepted: the defaults."""
@@ -93,7 +96,7 @@ def held_back(
         if accepted is None
         else [
             *_held_upstreams(settings, traits),
-            *_held_agents(compare_agents(agents, snapshot.agents)),
+            *_held_agents(_compared(agents, snapshot.agents)),
             *_held_pins(settings.pins, snapshot.accepted_pins),
             *_held_rules(snapshot.rules),
             *_held_values(settings, effective),
@@ -207,7 +210,15 @@ def _held_upstreams(settings: Settings, traits: Mapping[str, UpstreamTraits]) ->
             )
 
 
-def _held_agents(changes: Sequence[AgentChange]) -> Iterator[Finding]:
+def _compared(
+    before: Mapping[str, AgentPermissions], now: Mapping[str, AgentPermissions]
+) -> "Sequence[AgentChange]":
+    from gateway.config.changes import compare_agents  # mostly nothing is held, and the hook waits
+
+    return compare_agents(before, now)
+
+
+def _held_agents(changes: "Sequence[AgentChange]") -> Iterator[Finding]:
     for change in changes:
         if change.gained:
             named = ", ".join(change.gained[:_NAMED])

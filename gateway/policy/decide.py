@@ -4,7 +4,6 @@ import msgspec
 
 from gateway.catalog.listing import ToolEntry
 from gateway.catalog.names import normalise, tool_id, unfit
-from gateway.policy.judge import Facts, judge
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import (
     AgentPermissions,
@@ -13,7 +12,6 @@ from gateway.policy.snapshot import (
     UpstreamPermissions,
     UpstreamTraits,
 )
-from gateway.policy.suggest import resembling
 from gateway.policy.values import Action, Context, Decision
 from gateway.wire.methods import ActionKind
 
@@ -135,6 +133,8 @@ def _by_rules(
     entry: ToolEntry | None,
 ) -> Decision:
     """What is allowed so far, narrowed by the rules about it."""
+    from gateway.policy.judge import Facts, judge  # where there are rules
+
     facts = Facts(
         arguments=context.arguments,
         now=context.now,
@@ -381,7 +381,11 @@ def _grant(
 def _undeclared(agent: AgentPermissions, action: Action, wanted: str) -> str:
     reason = f"{wanted} is not declared by the agent {agent.name!r}"
     # A listing asks about thousands of tools, and nobody reads why one is left out.
-    close = None if action.method == "tools/list" else resembling(agent, action, wanted)
+    if action.method == "tools/list":
+        return reason
+    from gateway.policy.suggest import resembling  # most processes refuse nothing
+
+    close = resembling(agent, action, wanted)
     return reason if close is None else f"{reason}; the declared tool {close} resembles it"
 
 

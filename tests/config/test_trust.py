@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.accepted import acceptance_of, accepted_file
@@ -323,6 +323,10 @@ def _reach(side: Side, servers: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 
 @settings(max_examples=300, deadline=None)
+@example(
+    (["a", "a__c", "q.x"], ["mcp__q_x__x"], [], None),
+    (["a", "a__c", "srv", "srv_two", "q.x", "q_x"], [], ["mcp__q_x__x"], None),
+)
 @given(_sides, _sides)
 def test_in_force_is_exactly_what_is_both_said_and_accepted(now: Side, before: Side) -> None:
     servers = dict.fromkeys(_NAMES, _TOOLS)
