@@ -66,8 +66,8 @@ def _import_lightly() -> None:
     without = _Without("typing_extensions", "_hashlib")
     sys.meta_path.insert(0, without)
     try:
-        import hashlib  # noqa: F401
+        import hashlib  # noqa: F401 - imported for everybody who wants it after this
 
-        import msgspec  # noqa: F401
+        import msgspec  # noqa: F401 - as above
     finally:
         sys.meta_path.remove(without)

@@ -232,6 +232,31 @@ class TestCalls:
         run(scenario, hook=True, others={"reader": ["mcp__up"]}, declared=("mcp__up",))
 
 
+class TestPosing:
+    @pytest.mark.parametrize("hook", [True, False])
+    def test_what_a_client_calls_itself_makes_it_nobody_else(self, run: Run, hook: bool) -> None:
+        async def scenario(bench: Bench) -> None:
+            params = {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"agent": "reader"},
+                "clientInfo": {"name": "reader", "version": "1", "agent": "reader"},
+                "_meta": {"agent": "reader", "agent_type": "reader"},
+            }
+            bench.send({"id": "init", "method": "initialize", "params": params})
+            await until(lambda: bench.client.got)
+            if hook:
+                register(
+                    bench, "t1", "tester", tool="mcp__up__hidden", arguments={"agent": "reader"}
+                )
+            meta = {TOOL_USE: "t1", "agent": "reader", "agent_type": "reader"}
+            bench.call(1, "hidden", _meta=meta, arguments={"agent": "reader"}, agent="reader")
+            await refused(bench, 1)
+            (record,) = bench.records(kind="decision", action="tool")
+            assert (record["agent"], record["decision"]) == ("tester", "deny")
+
+        run(scenario, hook=hook, others=OTHERS)
+
+
 class TestRounds:
     """The host runs its hook once for a call, however often the call comes back with more input."""
 
