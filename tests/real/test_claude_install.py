@@ -91,7 +91,10 @@ def test_after_init_every_server_is_connected_through_the_gateway_and_calls_work
     with Model(turns({MAIN: [[spawn("worker")]], "worker": [uses]})) as model:
         turn = workspace.turn(model)
         assert [result.is_error for result in model.results("worker")] == [False, False]
-    assert turn.servers == {"canary": "connected", "canary2": "connected"}
+    # What the client says as the turn begins: on a busy machine a server may still be starting.
+    # That both were connected is shown by `mcp list` before, and by their calls in this turn.
+    assert turn.servers.keys() == {"canary", "canary2"}
+    assert set(turn.servers.values()) <= {"connected", "pending"}
     assert home.of_project.calls == [("echo", {"text": "canary"})]
     assert home.of_user.calls == [("echo", {"text": "canary2"})]
     listing = gateway(workspace, "audit", "list", "--json").splitlines()
