@@ -7,6 +7,9 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait for processes more than they compute: three at a time suit two cores.
+WORKERS ?= 3
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 # Names what was installed, so that another lock file or project file means another set-up.
 PACKAGES := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
 
@@ -31,13 +34,13 @@ demo: $(PACKAGES) ## Watch the gateway allow, refuse and record calls (ARGS=--pa
 test: lint ## Check the code and run every test, those with real servers included.
 	@tests/real/setup --all
 	@tests/conformance/setup
-	$(BIN)/pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 .PHONY: test-real
 test-real: $(PACKAGES) ## Run every test with real parts, those that take long included (container images).
 	@tests/real/setup --all
 	@tests/docker/setup
-	$(BIN)/pytest -m real $(ARGS)
+	$(PYTEST) -m real $(ARGS)
 
 .PHONY: conformance
 conformance: $(PACKAGES) ## Run the official conformance suite directly and through the gateway.
@@ -51,7 +54,7 @@ bench: $(PACKAGES) ## Measure the gateway beside a bare relay and its peers (ARG
 
 .PHONY: test-fast
 test-fast: $(PACKAGES) ## Run the tests that need nothing but Python.
-	$(BIN)/pytest -m 'not real' $(ARGS)
+	$(PYTEST) -m 'not real' $(ARGS)
 
 .PHONY: lint
 lint: $(PACKAGES) ## Check style, types and the layers of imports.

@@ -124,11 +124,15 @@ class World:
         )
 
     def connect(
-        self, upstream: str = "canary", *more: str, preexec: Callable[[], None] | None = None
+        self,
+        upstream: str = "canary",
+        *more: str,
+        preexec: Callable[[], None] | None = None,
+        under: Sequence[str] = (),
     ) -> StdioClient:
-        """`gateway connect`, with `--all` where `upstream` is empty."""
+        """`gateway connect`, with `--all` where `upstream` is empty; run by the command `under`."""
         target = upstream or "--all"
-        argv = self.argv("connect", target, *more)
+        argv = [*under, *self.argv("connect", target, *more)]
         return StdioClient(argv, env=self.env, cwd=self.root, preexec=preexec)
 
     @contextlib.contextmanager

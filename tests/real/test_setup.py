@@ -25,7 +25,7 @@ def test_a_set_up_that_is_done_installs_nothing() -> None:
     done = run_setup()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "real set-up: chromium and postgresql are there",
+        "real set-up: chromium, postgresql and strace are there",
         "real set-up: node is up to date",
         "real set-up: servers/newest is up to date",
         "real set-up: servers/matching is up to date",
