@@ -11,12 +11,25 @@ UNKNOWN: Final = "unknown"
 """The status of a call that was let through, be it allowed or only observed, and has no outcome: it
 may or may not have reached its upstream."""
 
-_OF_HOST: Final = "PreToolUse"
+HOST_METHOD: Final = "PreToolUse"
 """The method of a call of the client's own tools, of which nobody hears how it ended."""
 
 
+class Cursor(msgspec.Struct, frozen=True):
+    """A place in the order of calls or events: by time, and within one time by `tie`.
+
+    `tie` is the call's id, or the event's writer and number.
+    """
+
+    time: str
+    tie: str
+
+
 class Call(msgspec.Struct, frozen=True):
-    """One call. The lines are the evidence, the rows are what is shown of them."""
+    """One call. The lines are the evidence, the rows are what is shown of them.
+
+    `decision_line` is empty where the call was asked for without its lines.
+    """
 
     decision: Row
     decision_line: bytes
@@ -25,13 +38,18 @@ class Call(msgspec.Struct, frozen=True):
     live: bool = False  # decided just now: an outcome may still come
 
     @property
+    def cursor(self) -> Cursor:
+        """Its place among the calls."""
+        return Cursor(self.decision.time, self.decision.call or "")
+
+    @property
     def status(self) -> str | None:
         """How it ended, "unknown" for one that was let through without an outcome, else None."""
         if self.outcome is not None:
             return self.outcome.status
         decision = self.decision
         passed = decision.decision == "allow" or not decision.enforced
-        awaited = passed and decision.method != _OF_HOST
+        awaited = passed and decision.method != HOST_METHOD
         return UNKNOWN if awaited and not self.live else None
 
     def fields(self) -> dict[str, Any]:

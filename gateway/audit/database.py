@@ -10,7 +10,7 @@ from typing import Final
 
 import apsw
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_MS: Final = 60_000
 
 _SCHEMA: Final = """
@@ -27,7 +27,12 @@ CREATE TABLE decision (
     journal INTEGER NOT NULL,
     time TEXT NOT NULL,
     call TEXT NOT NULL,
-    session TEXT, agent TEXT, upstream TEXT, tool TEXT, decision TEXT,
+    writer TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    session TEXT, agent TEXT, upstream TEXT, tool TEXT, name TEXT, method TEXT,
+    decision TEXT,
+    enforced INTEGER NOT NULL,
+    rule TEXT, file TEXT, file_line INTEGER, reason TEXT,
     line BLOB NOT NULL
 );
 -- With the call, which settles the order of one time: nothing is left to sort.
@@ -41,6 +46,7 @@ CREATE TABLE outcome (
     journal INTEGER NOT NULL,
     time TEXT NOT NULL,
     call TEXT NOT NULL,
+    status TEXT, duration_us INTEGER, slot INTEGER, error_code INTEGER,
     line BLOB NOT NULL
 );
 CREATE INDEX outcome_call ON outcome (call, time);
@@ -48,10 +54,22 @@ CREATE TABLE event (
     id INTEGER PRIMARY KEY,
     journal INTEGER NOT NULL,
     time TEXT NOT NULL,
-    event TEXT, session TEXT, agent TEXT, upstream TEXT,
+    writer TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    event TEXT, session TEXT, agent TEXT, upstream TEXT, call TEXT, tool TEXT,
     line BLOB NOT NULL
 );
 CREATE INDEX event_time ON event (time);
+-- An outcome joins on the call alone: it may stand in the journal that succeeded a broken one.
+CREATE VIEW calls AS
+SELECT decision.id, decision.time, decision.call, writer, seq, session, agent, upstream, tool, name,
+    method, decision, enforced, rule, file, file_line AS line, reason,
+    outcome.time AS outcome_time, status, duration_us, slot, error_code
+FROM decision LEFT JOIN outcome ON outcome.id = (
+    SELECT id FROM outcome WHERE outcome.call = decision.call ORDER BY time, id LIMIT 1
+);
+CREATE VIEW events AS
+SELECT id, time, writer, seq, event, session, agent, upstream, call, tool FROM event;
 CREATE TABLE problem (
     journal INTEGER NOT NULL,
     offset INTEGER NOT NULL,

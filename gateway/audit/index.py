@@ -5,35 +5,25 @@ rebuilt from them when it is missing, damaged or of another schema. It is never 
 call.
 """
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import apsw
-import msgspec
 
-from gateway.audit.calls import Call, Filters
 from gateway.audit.database import connect, reset
 from gateway.audit.files import index_file
 from gateway.audit.indexing import bring_up_to_date
-from gateway.audit.reader import UNFINISHED, Problem, Row
+from gateway.audit.reader import UNFINISHED, Problem
+from gateway.audit.sql_log import CallLines, SqlLog, Values
 from gateway.errors import UserError
 
 T = TypeVar("T")
 
-# An outcome joins on the call alone: it may stand in the journal that succeeded a broken one.
-_CALLS: Final = """
-SELECT decision.line, outcome.line FROM decision
-LEFT JOIN outcome ON outcome.id = (
-    SELECT id FROM outcome WHERE outcome.call = decision.call ORDER BY time, id LIMIT 1
-)
-"""
-_NEWEST_FIRST: Final = "ORDER BY decision.time DESC, decision.call DESC, decision.id DESC"
-_LAST_CHARACTER: Final = "\U0010ffff"  # what begins with P is at least P and less than P + this
 
-
-class Index:
+class Index(SqlLog):
     """One reader's connection to the index of an audit directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -70,25 +60,9 @@ class Index:
         """Bring the index up to date with the journals. Raises UserError when it cannot."""
         self._recovering(lambda: bring_up_to_date(self._db, self._directory))
 
-    def calls(self, filters: Filters, limit: int | None = None) -> list[Call]:
-        """The calls that match, the newest last; with a `limit` the newest of them."""
-        where, values = _conditions(filters)
-        # Chosen by an index alone where one suffices: the sorting does not drag lines along.
-        chosen = f"SELECT id FROM decision {where} {_NEWEST_FIRST} LIMIT ?"  # noqa: S608 - constants
-        query = f"{_CALLS} WHERE decision.id IN ({chosen}) {_NEWEST_FIRST}"
-        rows = self._select(query, (*values, -1 if limit is None else limit))
-        return [_call(*row) for row in reversed(rows)]
-
-    def call(self, prefix: str, limit: int = 2) -> list[Call]:
-        """Up to `limit` calls whose id begins with `prefix`, by their ids."""
-        where = "WHERE decision.call >= ? AND decision.call < ?"
-        query = f"{_CALLS} {where} ORDER BY decision.call, decision.id LIMIT ?"
-        rows = self._select(query, (prefix, prefix + _LAST_CHARACTER, limit))
-        return [_call(*row) for row in rows]
-
     def problems(self) -> list[Problem]:
         """What in the journals was no record when the index was last brought up to date."""
-        rows = self._select(
+        rows = self._rows(
             "SELECT name, problem.offset, problem.size_bytes, reason FROM problem "
             "JOIN journal ON journal.id = problem.journal UNION ALL "
             "SELECT name, offset, size_bytes - offset, ? FROM journal WHERE size_bytes > offset "
@@ -99,11 +73,14 @@ class Index:
 
     def positions(self) -> dict[str, int]:
         """How far each journal is indexed, as `reader.follow` takes it."""
-        return dict(self._select("SELECT name, offset FROM journal", ()))
+        return dict(self._rows("SELECT name, offset FROM journal", ()))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All that is asked inside sees one state, whatever other readers add meanwhile."""
+        if self._db.in_transaction:
+            yield
+            return
         with self._explained():
             self._db.execute("BEGIN")
         try:
@@ -112,11 +89,28 @@ class Index:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
 
-    def _select(self, query: str, values: tuple[object, ...]) -> list[Any]:
+    def _rows(self, statement: str, values: Values) -> list[Any]:
         def select() -> list[Any]:
-            return list(self._db.execute(query, values))
+            return list(self._db.execute(statement, values))
 
         return self._recovering(select)
+
+    def _call_lines(self, ids: Sequence[int]) -> dict[int, CallLines]:
+        if not ids:  # which an array cannot be bound without
+            return {}
+        rows = self._rows(
+            "SELECT decision.id, decision.line, (SELECT line FROM outcome "
+            "WHERE outcome.call = decision.call ORDER BY time, id LIMIT 1) "
+            "FROM decision WHERE id IN carray(?)",
+            (apsw.carray(array("q", ids)),),
+        )
+        return {identifier: (decision, outcome) for identifier, decision, outcome in rows}
+
+    def _event_lines(self, ids: Sequence[int]) -> dict[int, bytes]:
+        if not ids:
+            return {}
+        statement = "SELECT id, line FROM event WHERE id IN carray(?)"
+        return dict(self._rows(statement, (apsw.carray(array("q", ids)),)))
 
     def _recovering(self, operation: Callable[[], T]) -> T:
         """The result of `operation`, after a rebuild if the index turns out to be damaged."""
@@ -139,40 +133,3 @@ class Index:
                 "the next reader makes a new one",
                 path=str(self._path),
             ) from error
-
-
-def _conditions(filters: Filters) -> tuple[str, tuple[str, ...]]:
-    conditions: list[str] = []
-    values: list[str] = []
-    for condition, value in (
-        ("decision.agent = ?", filters.agent),
-        ("decision.upstream = ?", filters.upstream),
-        ("decision.decision = ?", filters.decision),
-        ("decision.session = ?", filters.session),
-        ("decision.time >= ?", filters.since),
-        ("decision.time < ?", filters.until),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values.append(value)
-    if filters.tool is not None:
-        if filters.tool.endswith("*"):
-            beginning = filters.tool[:-1]
-            conditions.append("decision.tool >= ? AND decision.tool < ?")
-            values += [beginning, beginning + _LAST_CHARACTER]
-        else:
-            conditions.append("decision.tool = ?")
-            values.append(filters.tool)
-    return f"WHERE {' AND '.join(conditions)}" if conditions else "", tuple(values)
-
-
-def _call(decision: bytes, outcome: bytes | None) -> Call:
-    return Call(
-        decision=_row(decision),
-        decision_line=decision,
-        outcome=None if outcome is None else _row(outcome),
-        outcome_line=outcome,
-    )
-
-
-_row = msgspec.json.Decoder(Row).decode

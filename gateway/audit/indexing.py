@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import apsw
+import msgspec
 
-from gateway.audit.reader import UNFINISHED, Problem, journal_files, read_journal
+from gateway.audit.latency import slot_of
+from gateway.audit.reader import UNFINISHED, Problem, Row, journal_files, read_journal
 
 BATCH_RECORDS: Final = 50_000  # in one transaction, so that other readers get their turn
 FINGERPRINT_BYTES: Final = 4096
@@ -135,20 +137,26 @@ def _read(
         beginning = (indexed.id, row.time)
         if row.kind == "decision":
             who = (row.session, row.agent, row.upstream)
-            decisions.append((*beginning, row.call, *who, row.tool, row.decision, entry.line))
+            where = (row.writer, row.seq)
+            what = (row.tool, row.name, row.method, row.decision, row.enforced)
+            why = (row.rule, row.file, row.line, row.reason)
+            decisions.append((*beginning, row.call, *where, *who, *what, *why, entry.line))
         elif row.kind == "outcome":
-            outcomes.append((*beginning, row.call, entry.line))
+            end = (row.status, row.duration_us, _slot(row), row.error_code)
+            outcomes.append((*beginning, row.call, *end, entry.line))
         else:
             who = (row.session, row.agent, row.upstream)
-            events.append((*beginning, row.event or row.kind, *who, entry.line))
+            about = _about(entry.line)
+            where = (row.writer, row.seq)
+            events.append((*beginning, *where, row.event or row.kind, *who, *about, entry.line))
         offset = entry.offset + len(entry.line) + 1
         count += 1
         if count >= room:
             state = (0, 0)  # not read to its end: come back
             break
-    db.executemany("INSERT INTO decision VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", decisions)
-    db.executemany("INSERT INTO outcome VALUES (NULL, ?, ?, ?, ?)", outcomes)
-    db.executemany("INSERT INTO event VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", events)
+    db.executemany(_insertion("decision", 18), decisions)
+    db.executemany(_insertion("outcome", 8), outcomes)
+    db.executemany(_insertion("event", 11), events)
     for problem in problems:
         if problem.reason != UNFINISHED:
             offset = max(offset, problem.offset + problem.size_bytes)
@@ -159,3 +167,33 @@ def _read(
         (*state, offset, _fingerprint(path, offset), indexed.id),
     )
     return count
+
+
+def _insertion(table: str, columns: int) -> str:
+    return f"INSERT INTO {table} VALUES (NULL{', ?' * columns})"
+
+
+def _slot(row: Row) -> int | None:
+    return None if row.duration_us is None else slot_of(row.duration_us)
+
+
+class _Data(msgspec.Struct, frozen=True, gc=False):
+    call: object = None
+    tool: object = None
+
+
+class _About(msgspec.Struct, frozen=True, gc=False):
+    data: _Data | None = None
+
+
+_decode_about = msgspec.json.Decoder(_About).decode
+
+
+def _about(line: bytes) -> tuple[str | None, str | None]:
+    """The call and the tool that an event's data name."""
+    try:
+        data = _decode_about(line).data or _Data()
+    except msgspec.ValidationError:  # of another version
+        return None, None
+    call, tool = data.call, data.tool
+    return call if isinstance(call, str) else None, tool if isinstance(tool, str) else None

@@ -42,9 +42,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     decision: str | None = None
     enforced: bool = True
     rule: str | None = None
+    file: str | None = None
+    line: _Int | None = None
     reason: str | None = None
     status: str | None = None
     duration_us: _Int | None = None
+    error_code: _Int | None = None
     event: str | None = None
 
 
