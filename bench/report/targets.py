@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from bench.measure.growth import LARGE, SMALL
 from bench.measure.results import Results
+from bench.subjects.own import UNAUDITED
 from bench.subjects.peers import peer_subjects
 from bench.subjects.subject import COMBOS, Combo
 
 GATEWAY = "gateway"
+POWER = "gateway, power"
 _RELAY = "relay"
 _RESULT_MB = 10.0
 
@@ -39,6 +41,7 @@ def targets(results: Results) -> list[Target]:
         *_large(results),
         *_growth(results),
         *_footprint(results),
+        *_auditing(results),
     ]
 
 
@@ -104,6 +107,13 @@ def _footprint(results: Results) -> Iterator[Target]:
     opened = results.value(GATEWAY, "HH", "sessions_opened") or 0.0
     sessions_mb = results.value(GATEWAY, "HH", "rss_sessions_mb") if opened >= 1000 else None
     yield Target("1,000 idle HTTP sessions, resident", sessions_mb, 100, unit="MB")
+
+
+def _auditing(results: Results) -> Iterator[Target]:
+    for combo in COMBOS:
+        share = _ratio(results, combo, "calls_64_per_s", POWER, UNAUDITED)
+        what = f"{combo}: calls/s at 64 with power-loss durability, share of those without a log"
+        yield Target(what, share, 0.5, at_least=True)
 
 
 def _added_latency(results: Results, combo: Combo) -> float | None:

@@ -61,8 +61,13 @@ def write(
         (folder / f"{name}.md").write_text(text)
 
 
-def run(site: Site, *arguments: str, endpoint: Endpoint | None = None) -> Launch:
-    """Start the gateway with what `configure` wrote, accepted, and nothing of the user's own."""
+def run(
+    site: Site, *arguments: str, endpoint: Endpoint | None = None, program: str = "gateway"
+) -> Launch:
+    """Start the gateway with what `configure` wrote, accepted, and nothing of the user's own.
+
+    `program` is the module that is run.
+    """
     config = site.directory / "gateway.yaml"
     environment = {
         "XDG_CACHE_HOME": str(site.directory / "cache"),
@@ -73,7 +78,7 @@ def run(site: Site, *arguments: str, endpoint: Endpoint | None = None) -> Launch
     with mock.patch.dict(os.environ, environment, clear=True):
         accept(config, cwd=site.directory)
     return Launch(
-        (sys.executable, "-m", "gateway", *arguments, "-c", str(config)),
+        (sys.executable, "-m", program, *arguments, "-c", str(config)),
         env=environment,
         endpoint=endpoint,
     )

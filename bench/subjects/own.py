@@ -1,9 +1,12 @@
-"""Direct, the bare relay, and this gateway in both durability settings."""
+"""Direct, the bare relay, and this gateway: in both durability settings, and without a log."""
 
 import sys
 
 from bench.subjects.gateway import Durability, configure, run
 from bench.subjects.subject import UPSTREAM, Endpoint, Launch, Site, Subject
+
+
+UNAUDITED = "gateway, no audit"
 
 
 def own_subjects() -> tuple[Subject, ...]:
@@ -38,6 +41,7 @@ def own_subjects() -> tuple[Subject, ...]:
         ),
         _gateway("gateway", "process"),
         _gateway("gateway, power", "power"),
+        _gateway(UNAUDITED, "process", program="bench.subjects.unaudited"),
     )
 
 
@@ -45,15 +49,16 @@ _RELAY = (sys.executable, "-m", "bench.relays")
 _UPSTREAM_HTTP = (sys.executable, "-m", "bench.upstreams.http")
 
 
-def _gateway(name: str, durability: Durability) -> Subject:
+def _gateway(name: str, durability: Durability, program: str = "gateway") -> Subject:
     def connect(site: Site, *, http: bool) -> Launch:
         configure(site, durability, http=http)
-        return run(site, "connect", "echo")
+        return run(site, "connect", "echo", program=program)
 
     def serve(site: Site, *, http: bool) -> Launch:
         configure(site, durability, http=http)
         endpoint: Endpoint = site.endpoint("/echo/mcp", "/other/mcp")
-        return run(site, "serve", "--port", str(site.port), endpoint=endpoint)
+        port = str(site.port)
+        return run(site, "serve", "--port", port, endpoint=endpoint, program=program)
 
     return Subject(
         name,
