@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -15,6 +15,9 @@ Sync: TypeAlias = Callable[[int], None]
 
 # macOS has no fdatasync.
 sync_data: Final[Sync] = getattr(os, "fdatasync", os.fsync)
+
+UNWAITED_S: Final = 0.05
+"""How long records that nobody waits for may stay unsynced."""
 
 
 class GroupCommit:
@@ -32,17 +35,40 @@ class GroupCommit:
         self._descriptor = descriptor
         self._sync = sync
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()  # None: stop
+        self._unwaited = 0  # records that nobody waits for, and that are not submitted yet
+        self._timer: asyncio.TimerHandle | None = None
         self._thread = Thread(target=self._run, name="audit-commit", daemon=True)
         self._thread.start()
 
     def submit(self, waiting: "Waiting") -> None:
-        """Have all that is written to the file so far on the disk, then tell `waiting`."""
-        self._queue.put(waiting)
+        """Have all that is written to the file so far on the disk, then tell `waiting`.
+
+        Where nobody waits, it may take UNWAITED_S until then: outcomes are as many as decisions,
+        and would have the disk do everything twice. Must be called on one thread.
+        """
+        if not waiting.thens and self.failure is None:
+            self._unwaited += waiting.records
+            if self._timer is None and (loop := _running_loop()) is not None:
+                self._timer = loop.call_later(UNWAITED_S, self._submit_unwaited)
+            if self._timer is not None:
+                return
+        self._submit_unwaited()
+        if waiting.thens or self.failure is not None:
+            self._queue.put(waiting)
 
     def close(self) -> None:
         """Sync what is left and end the thread; blocks for as long as that takes."""
+        self._submit_unwaited()
         self._queue.put(None)
         self._thread.join()
+
+    def _submit_unwaited(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        records, self._unwaited = self._unwaited, 0
+        if records:
+            self._queue.put(Waiting((), records))
 
     def _run(self) -> None:
         stopping = False
@@ -65,35 +91,40 @@ class GroupCommit:
             except OSError as error:
                 self.failure = AuditUnavailable(f"the journal cannot be synced: {error.strerror}")
         if self.failure is not None:
-            self.unsynced += len(waiting)
+            self.unsynced += sum(entry.records for entry in waiting)
         deliver(waiting, self.failure)
 
 
 class Waiting:
-    """Who waits for a record: a continuation and the event loop that it runs on, or nobody."""
+    """Who waits for some records: continuations and the event loop that they run on, or nobody."""
 
-    __slots__ = ("loop", "then")
+    __slots__ = ("loop", "records", "thens")
 
-    def __init__(self, then: Then | None) -> None:
-        """Raises RuntimeError when there is a `then` and no event loop runs in this thread."""
-        self.then = then
-        self.loop = None if then is None else asyncio.get_running_loop()
+    def __init__(self, thens: Sequence[Then], records: int) -> None:
+        """Raises RuntimeError where there are `thens` and no event loop runs in this thread."""
+        self.thens = thens
+        self.records = records
+        self.loop = asyncio.get_running_loop() if thens else None
 
 
-def deliver(waiting: list[Waiting], failure: AuditUnavailable | None) -> None:
+def deliver(waiting: Sequence[Waiting], failure: AuditUnavailable | None) -> None:
     """Tell everybody in `waiting` in order, each on their loop, one wake-up for all of a loop."""
     loops = {entry.loop: None for entry in waiting if entry.loop is not None}
     for loop in loops:
-        continuations = [entry.then for entry in waiting if entry.loop is loop]
+        continuations = [then for entry in waiting if entry.loop is loop for then in entry.thens]
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(_call_all, loop, continuations, failure)
 
 
 def _call_all(
-    loop: asyncio.AbstractEventLoop,
-    continuations: list[Then | None],
-    failure: AuditUnavailable | None,
+    loop: asyncio.AbstractEventLoop, continuations: list[Then], failure: AuditUnavailable | None
 ) -> None:
     for then in continuations:
-        if then is not None:
-            loop.call_soon(then, failure)  # not called here: one that raises must not stop the rest
+        loop.call_soon(then, failure)  # not called here: one that raises must not stop the rest
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

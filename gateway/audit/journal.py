@@ -130,14 +130,13 @@ class Journal:
                 if then is not None:
                     then(failure)
             return
-        waiting = [_waiting(then) for _, then in entries]
+        waiting = _waiting([then for _, then in entries if then is not None], len(entries))
         if failure is not None:
             from gateway.audit.commit import deliver
 
-            deliver(waiting, failure)
+            deliver([waiting], failure)
         elif self._commit is not None:
-            for each in waiting:
-                self._commit.submit(each)
+            self._commit.submit(waiting)
 
     def close(self) -> None:
         """Write the closing record if that is possible and let go of the file.
@@ -160,11 +159,11 @@ class Journal:
                 self._failure = error
             else:
                 if self._commit is not None:
-                    self._commit.submit(_waiting(None))
+                    self._commit.submit(_waiting((), 1))
             self._leave_file()
 
     def _append_synced(self, record: Record, then: Then | None) -> None:
-        waiting = _waiting(then)
+        waiting = _waiting(() if then is None else (then,), 1)
         try:
             self._write([record])
         except AuditUnavailable as error:
@@ -305,10 +304,10 @@ class _File:
         return cls(os.open(directory / f"{writer}.jsonl", flags, 0o600), writer)
 
 
-def _waiting(then: Then | None) -> "Waiting":
+def _waiting(thens: Sequence[Then], records: int) -> "Waiting":
     from gateway.audit.commit import Waiting  # asyncio: for durability "power" only
 
-    return Waiting(then)
+    return Waiting(thens, records)
 
 
 def _sync_directory(directory: Path) -> None:
