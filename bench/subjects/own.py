@@ -5,7 +5,6 @@ import sys
 from bench.subjects.gateway import Durability, configure, run
 from bench.subjects.subject import UPSTREAM, Endpoint, Launch, Site, Subject
 
-
 UNAUDITED = "gateway, no audit"
 
 
