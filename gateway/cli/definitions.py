@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
-
 from gateway.catalog.listing import UpstreamCatalog
 from gateway.catalog.pins import REVIEW, Drift, Pins, drift
 from gateway.catalog.scan import Told, scan
 from gateway.cli.notes import Note
 from gateway.config.load import Loaded
 from gateway.policy.decide import decide
+from gateway.policy.hollow import without_arguments
 from gateway.policy.snapshot import AgentPermissions, Snapshot
 from gateway.policy.values import Action, Context, Decision
 from gateway.relay.survey import Surveyed
@@ -18,8 +17,11 @@ from gateway.relay.survey import Surveyed
 def reached(
     catalog: UpstreamCatalog, agents: Iterable[AgentPermissions], snapshot: Snapshot
 ) -> list[str]:
-    """The raw names of the offered tools that any of the agents may call, whatever is pinned."""
-    unpinned = msgspec.structs.replace(snapshot, pins=None, accepted_pins=None)
+    """The raw names of the offered tools that any of the agents may call, whatever is pinned.
+
+    Also those that a rule about another argument keeps from being called: to pin them shows it.
+    """
+    unpinned = without_arguments(snapshot)
     names = tuple(agent.name for agent in agents)
     return [
         tool

@@ -14,8 +14,9 @@ from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import HttpEntry, UpstreamEntry
 from gateway.errors import UserError
-from gateway.policy.arguments import named, not_taken
+from gateway.policy.arguments import named
 from gateway.policy.decide import decide
+from gateway.policy.hollow import hollow_rules
 from gateway.policy.snapshot import AgentPermissions, Snapshot, UpstreamPermissions
 from gateway.policy.values import Action, Context
 from gateway.relay.survey import Surveyed
@@ -135,6 +136,7 @@ def of_survey(
     loaded: Loaded, agents: Iterable[AgentPermissions], surveyed: Mapping[str, Surveyed]
 ) -> Iterator[Note]:
     """What the upstreams' answers mean for the agents, or why an upstream gave none."""
+    agents = tuple(agents)
     for name, result in surveyed.items():
         entry = loaded.settings.upstreams[name]
         if result.catalog is None:
@@ -148,13 +150,13 @@ def of_survey(
             )
         else:
             yield from _withheld(entry, result.catalog)
+            yield from _hollow_rules(loaded, agents, result.catalog)
     for agent in agents:
         for name, here in agent.upstreams.items():
             answer = surveyed.get(name)
             if answer is not None and answer.catalog is not None:
                 yield from _drift(agent, here, answer.catalog)
                 yield from _lost_restrictions(agent, here, answer.catalog, loaded.snapshot)
-                yield from _hollow_rules(agent, answer.catalog, loaded.snapshot)
 
 
 def _withheld(entry: UpstreamEntry, catalog: UpstreamCatalog) -> Iterator[Note]:
@@ -228,27 +230,24 @@ def _lost_restrictions(
 
 
 def _hollow_rules(
-    agent: AgentPermissions, catalog: UpstreamCatalog, snapshot: Snapshot
+    loaded: Loaded, agents: Iterable[AgentPermissions], catalog: UpstreamCatalog
 ) -> Iterator[Note]:
     """Rules about arguments that a tool does not take; they refuse every call of it."""
-    for entry in catalog.tools.values():
-        for rule in snapshot.rules.applying(agent.name, entry.tool_id):
-            if rule.arguments is None:
-                continue
-            unknown = not_taken(rule.arguments, entry, snapshot.rules)
-            if unknown:
-                yield Note(
-                    severity="error",
-                    code="unknown-argument",
-                    message=f"The rule {rule.name!r} is about {named(unknown)}, which "
-                    f"{entry.tool_id} does not take, so it refuses every call of it; correct "
-                    "the name, or the tools of the rule.",
-                    path=rule.file,
-                    line=rule.arguments.line,
-                    agent=agent.name,
-                    upstream=catalog.upstream,
-                    tool=entry.tool_id,
-                )
+    names = tuple(agent.name for agent in agents)
+    for found in hollow_rules(loaded.snapshot, catalog, names):
+        rule, tool = found.rule, found.tool.tool_id
+        yield Note(
+            severity="error",
+            code="unknown-argument",
+            message=f"The rule {rule.name!r} is about "
+            f"{named([each.name for each in found.unknown])}, which {tool} does not take, so it "
+            "refuses every call of it; correct the name, or the tools of the rule.",
+            path=rule.file,
+            line=rule.arguments.line if rule.arguments is not None else rule.line,
+            agent=found.agent,
+            upstream=catalog.upstream,
+            tool=tool,
+        )
 
 
 def reaches_of(

@@ -61,7 +61,7 @@ def command(
     written beside the configuration. From then on a tool whose schemas or annotations are not as
     pinned is withheld, until a person has looked at the change with --review; without it, the
     command only compares. The exit code is 1 if something differs from the lock, 2 if nothing could
-    be compared or a review was not accepted.
+    be compared, a review was not accepted, or the rules of the policies do not fit what was pinned.
     """
     if yes and not review:
         raise click.UsageError("--yes is for --review only")
@@ -100,6 +100,9 @@ def command(
         "accepted it with `gateway trust`.",
         as_json,
     )
+    # A rule may be about an argument that a tool has no longer; a gateway that runs keeps what was
+    # pinned before.
+    load(config, cwd=Path.cwd(), trusted=True)
     return 0
 
 

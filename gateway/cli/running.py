@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.cli.output import escape
 from gateway.config.load import Loaded
 from gateway.config.watch import Reloader
 from gateway.errors import UserError
@@ -16,6 +18,8 @@ from gateway.relay.wiring import Running
 T = TypeVar("T")
 
 _GC_THRESHOLD = 50_000
+_NOT_IN_FORCE = "gateway: the files that changed are not in force, what was before stays: "
+_RESTORED = "gateway: the files are again as they are in force"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
@@ -60,14 +64,13 @@ def reloading(
     config: Path | None, loaded: Loaded, running: Running, *, trusted: bool = False
 ) -> Reloader:
     """Has a running gateway follow its files, once it is started."""
-    return Reloader(
-        config,
-        Path.cwd(),
-        trusted,
-        loaded,
-        running.apply,
-        lambda event, data: running.gateway.recorder.event(event, {**data}),
-    )
+
+    def report(event: str, refused: str) -> None:
+        running.keep(event, refused)
+        sys.stderr.write(f"{_NOT_IN_FORCE}{escape(refused)}\n" if refused else f"{_RESTORED}\n")
+        sys.stderr.flush()
+
+    return Reloader(config, Path.cwd(), trusted, loaded, running.apply, report)
 
 
 def run(main: Coroutine[object, object, T]) -> T:

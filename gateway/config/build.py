@@ -17,8 +17,9 @@ from gateway.catalog.pins import Pins
 from gateway.config import model
 from gateway.config.entries import Entries
 from gateway.config.files import Place, SourceFile, SourceName, Sources
-from gateway.config.lock import read_lock
+from gateway.config.lock import Lock, read_lock
 from gateway.config.mcp_json import read_json
+from gateway.config.pinned_rules import mismatches
 from gateway.config.problems import ConfigurationError
 from gateway.config.settings import AuditSettings, HttpSettings, LimitSettings, Settings
 from gateway.documents import Document, read_yaml
@@ -51,6 +52,8 @@ class Builder:
         self.value: Mapping[str, object] = value
         self.top = self._top_level()
         self.sources = self._sources()
+        self.policy_documents: dict[str, Document] = {}
+        self.lock: Lock | None = None
 
     def build(
         self,
@@ -97,6 +100,8 @@ class Builder:
             pins=self._pins(lock),
             policies=self._policies(policies, known),
         )
+        if not self.problems and self.lock is not None:
+            self.problems += mismatches(settings, definitions, self.lock, self.policy_documents)
         if self.problems:
             raise ConfigurationError(self.problems)
         return settings, tuple(self.entries.findings)
@@ -245,14 +250,15 @@ class Builder:
             return ()
         from gateway.config.policies import read_policies
 
-        documents = []
         for file in files:
             try:
-                documents.append(read_yaml(_text(file), path=file.path))
+                self.policy_documents[file.path] = read_yaml(_text(file), path=file.path)
             except UserError as error:
                 self.problems.append(error)
         agents = None if known is None else (*known, MAIN_THREAD, BUILT_IN)
-        return read_policies(documents, self.entries.names, agents, self.problems)
+        return read_policies(
+            self.policy_documents.values(), self.entries.names, agents, self.problems
+        )
 
     def _pins(self, lock: SourceFile | None) -> Pins | None:
         """What is pinned. A missing lock pins nothing, not even where nothing may go unpinned."""
@@ -260,7 +266,8 @@ class Builder:
         shown = self.place.shown(self.place.lock)
         if lock is not None:
             try:
-                upstreams = read_lock(_text(lock), path=lock.path).pins()
+                self.lock = read_lock(_text(lock), path=lock.path)
+                upstreams = self.lock.pins()
             except UserError as error:
                 self.problems.append(error)
                 return None

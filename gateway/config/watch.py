@@ -90,8 +90,9 @@ class Reloader:
     """Keeps a configuration up to date with its files, as one unit.
 
     `apply` gets every new one. One that cannot be loaded leaves the old in force, and `report`
-    hears of it as an event with data. Both are called on the event loop. What is accepted counts
-    like a file: another acceptance is another configuration.
+    hears of it as an event with a reason; without one when the files are again what is in force.
+    Both are called on the event loop. What is accepted counts like a file: another acceptance is
+    another configuration.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Reloader:
         trusted: bool,
         loaded: Loaded,
         apply: Callable[[Loaded], None],
-        report: Callable[[str, dict[str, str]], None],
+        report: Callable[[str, str], None],
     ) -> None:
         self._path = path
         self._cwd = cwd
@@ -149,16 +150,18 @@ class Reloader:
             except Exception as error:  # noqa: BLE001 - whatever it is, the old one stays in force
                 self._refuse(f"it cannot be loaded ({type(error).__name__})")
             else:
-                self._refused = ""
+                refused, self._refused = self._refused, ""
                 if loaded.digest != self._loaded.digest:
                     self._loaded = loaded
                     self._apply(loaded)
+                elif refused:
+                    self._report("configuration.restored", "")
 
     def _refuse(self, reason: str) -> None:
         """Report a configuration that is out of force, once for each reason."""
         if reason != self._refused:
             self._refused = reason
-            self._report("configuration.refused", {"reason": reason})
+            self._report("configuration.refused", reason)
 
 
 def state_of(path: Path | None, cwd: Path, sources: Sources, environ: Mapping[str, str]) -> State:

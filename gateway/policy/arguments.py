@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.catalog.listing import ToolEntry
 from gateway.policy.rules import REMEMBERED, ArgumentRule, Rule, RuleSet
+from gateway.policy.taken import unknown_properties
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
@@ -20,7 +21,6 @@ PATTERN_BYTES = 1024 * 1024
 
 _SHOWN_CHARS = 200
 _SHOWN_NAMES = 3
-_MAX_REFERENCES = 16
 
 
 class Matcher:
@@ -90,21 +90,6 @@ def slow_jobs(
         if rule.arguments is not None and rule.arguments.guards:
             jobs.update(dict.fromkeys(matcher(rule.arguments, rules).jobs(arguments)))
     return tuple(jobs)
-
-
-def unknown_properties(rule: ArgumentRule, input_schema: Mapping[str, object]) -> tuple[str, ...]:
-    """The properties that the rule constrains and the tool does not take.
-
-    Such a constraint is none: the argument that was meant has another name. `optional` ones do not
-    count where unlisted arguments are refused anyway, nor does anything where the tool's schema
-    says that it takes properties that it does not name.
-    """
-    known = _Taken(input_schema)
-    if known.open:
-        return ()
-    exempt = rule.optional if rule.unlisted == "refuse" else ()
-    constrained = dict.fromkeys(_constrained(_decoded(rule.schema)))
-    return tuple(name for name in constrained if name not in known.names and name not in exempt)
 
 
 def not_taken(
@@ -272,64 +257,6 @@ def _shown(value: object) -> str:
     items = value if isinstance(value, list) else [value]
     text = ", ".join(_encoded(each) for each in items)
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
-
-
-def _constrained(schema: object, depth: int = 0) -> Iterator[str]:
-    """The properties of a rule's schema that it says something about, at the root and in place."""
-    if not isinstance(schema, dict):
-        return
-    properties = schema.get("properties")
-    if isinstance(properties, dict):
-        # `true` and `{}` only list a property.
-        yield from (name for name, each in properties.items() if each is not True and each != {})
-    yield from (name for name in schema.get("required", ()) if isinstance(name, str))
-    for key in ("allOf", "anyOf", "oneOf"):
-        for each in schema.get(key, ()):
-            yield from _constrained(each, depth + 1)
-    for key in ("not", "if", "then", "else"):
-        yield from _constrained(schema.get(key), depth + 1)
-
-
-class _Taken:
-    """The properties that a tool's schema names, and whether it says that there may be more."""
-
-    def __init__(self, schema: Mapping[str, object]) -> None:
-        self.root = schema
-        self.names: set[str] = set()
-        self.open = False
-        self.look(schema, 0)
-
-    def look(self, schema: object, depth: int) -> None:
-        if not isinstance(schema, dict):
-            return
-        if depth > _MAX_REFERENCES:
-            self.open = True
-            return
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            self.names.update(name for name, each in properties.items() if each is not False)
-        for key in ("additionalProperties", "unevaluatedProperties", "patternProperties"):
-            if schema.get(key) not in (None, False):
-                self.open = True
-        for key in ("allOf", "anyOf", "oneOf"):
-            inner = schema.get(key)
-            for each in inner if isinstance(inner, list) else ():
-                self.look(each, depth + 1)
-        for key in ("then", "else"):
-            self.look(schema.get(key), depth + 1)
-        target = schema.get("$ref")
-        if isinstance(target, str):
-            self.look(_pointed(self.root, target), depth + 1)
-
-
-def _pointed(root: object, target: str) -> object:
-    found = root
-    if not target.startswith("#/"):
-        return None
-    for part in target[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
 
 
 def _decoded(text: str) -> Any:

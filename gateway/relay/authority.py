@@ -22,15 +22,20 @@ _NOT_DEFAULT = (
 
 
 class InForce:
-    """The snapshot that decisions are taken on. It is exchanged as a whole, never changed."""
+    """The snapshot that decisions are taken on. It is exchanged as a whole, never changed.
+
+    `refused` says why the files as they are now are not in force, "" where they are.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self.refused = ""
         self._listeners: set[Callable[[], None]] = set()
 
     def exchange(self, snapshot: Snapshot) -> None:
         """Decide on `snapshot` from now on, and let every session know."""
         self.snapshot = snapshot
+        self.refused = ""
         for listener in tuple(self._listeners):
             listener()
 

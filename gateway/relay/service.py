@@ -120,6 +120,17 @@ class GatewayService:
             return "the audit log cannot be written"
         return self._tokens.problem()
 
+    def warning(self, *, loopback: bool) -> str | None:
+        """What somebody should look at though calls are served, or None.
+
+        Where files and lines stand is told to this host only.
+        """
+        refused = self._gateway.in_force.refused
+        if not refused:
+            return None
+        told = "the configuration's files were changed and refused, so those before are in force"
+        return f"{told}: {refused}" if loopback else told
+
     async def close(self) -> None:
         """End what stateless clients shared."""
         self._refusals.flush()

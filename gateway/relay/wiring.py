@@ -42,6 +42,11 @@ class Running:
         self.gateway.recorder.event("configuration.reloaded", _described(loaded))
         self.gateway.in_force.exchange(loaded.snapshot)
 
+    def keep(self, event: str, refused: str) -> None:
+        """Go on deciding as before: other files were `refused`, or "" where they are back."""
+        self.gateway.recorder.event(event, {"reason": refused} if refused else {})
+        self.gateway.in_force.refused = refused
+
     def close(self) -> None:
         """Write what is left, and let go of the log."""
         self.gateway.guarding.close()

@@ -92,6 +92,9 @@ class Service(Protocol):
     def problem(self) -> str | None:
         """Why calls cannot be served at the moment, or None."""
 
+    def warning(self, *, loopback: bool) -> str | None:
+        """What somebody should look at though calls are served, or None."""
+
     async def close(self) -> None:
         """End what clients without a session shared."""
 
@@ -147,6 +150,9 @@ class HttpServer:
         if request.path == "/readyz":
             problem = self._service.problem()
             body = {"status": "ready"} if problem is None else {"status": "no", "reason": problem}
+            warning = self._service.warning(loopback=request.loopback)
+            if warning is not None:
+                body["warning"] = warning
             request.respond(200 if problem is None else 503, msgspec.json.encode(body))
             return None
         admission = self._service.admit(

@@ -239,9 +239,9 @@ class TestKept:
                 ruled.write("policies/b.yaml", "rules: nonsense\n")
                 await heard.until(lambda: heard.events)
                 assert heard.applied == []
-                ((event, data),) = heard.events
+                ((event, reason),) = heard.events
                 assert event == "configuration.refused"
-                assert "policies/b.yaml:1" in data["reason"]
+                assert "policies/b.yaml:1" in reason
                 ruled.write("policies/b.yaml", RULE.replace("only-orders", "also"))
                 await heard.until(lambda: heard.applied)
                 assert len(heard.last.settings.policies) == 2

@@ -24,7 +24,7 @@ class Heard:
 
     def __init__(self, project: Project, *, trusted: bool = True) -> None:
         self.applied: list[Loaded] = []
-        self.events: list[tuple[str, dict[str, str]]] = []
+        self.events: list[tuple[str, str]] = []
         self.thread = threading.get_ident()
         self.loaded = load(None, cwd=project.root, trusted=trusted)
         self.reloader = Reloader(
@@ -35,9 +35,9 @@ class Heard:
         assert threading.get_ident() == self.thread
         self.applied.append(loaded)
 
-    def _report(self, event: str, data: dict[str, str]) -> None:
+    def _report(self, event: str, reason: str) -> None:
         assert threading.get_ident() == self.thread
-        self.events.append((event, data))
+        self.events.append((event, reason))
 
     @property
     def last(self) -> Loaded:
@@ -183,12 +183,27 @@ def test_a_broken_configuration_is_reported_once_and_the_old_one_stays(made: Pro
             made.config("upstreams: {web: {comand: web}}\n")
             await heard.until(lambda: heard.events)
             await heard.quiet(3.0)
-            [(event, data)] = heard.events
+            [(event, reason)] = heard.events
             assert event == "configuration.refused"
-            assert "gateway.yaml:1: " in data["reason"]
+            assert "gateway.yaml:1: " in reason
             assert heard.applied == []
             made.config("upstreams: {web: {command: mended}}\n")
             await heard.until(lambda: heard.applied)
+            assert len(heard.events) == 1
+
+    asyncio.run(scenario())
+
+
+def test_files_that_are_again_what_is_in_force_are_reported_as_such(made: Project) -> None:
+    async def scenario() -> None:
+        text = (made.root / "gateway.yaml").read_text()
+        async with watching(made) as heard:
+            made.config("upstreams: {web: {comand: web}}\n")
+            await heard.until(lambda: heard.events)
+            made.config(text)
+            await heard.until(lambda: len(heard.events) == 2)
+            assert heard.events[1] == ("configuration.restored", "")
+            assert heard.applied == []
 
     asyncio.run(scenario())
 

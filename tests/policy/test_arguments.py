@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
-from gateway.policy.arguments import Matcher, narrowed, unknown_properties
+from gateway.policy.arguments import Matcher, narrowed
 from tests.policy.ruling import TAKEN, limits, rule
 
 
@@ -50,48 +50,6 @@ class TestReasons:
         except UnicodeEncodeError:
             return
         assert secret.strip() == "" or secret not in reason.replace("^(?:x)$", "")
-
-
-class TestUnknownProperties:
-    def test_a_constraint_on_what_the_tool_does_not_take_is_found(self) -> None:
-        schema = {"properties": {"tabel": {"const": 1}, "limit": {"maximum": 5}}}
-        assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("tabel",)
-
-    def test_also_inside_of_alternatives_and_in_required(self) -> None:
-        schema = {"anyOf": [{"properties": {"x": {"const": 1}}}, {"required": ["y"]}]}
-        assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("x", "y")
-
-    def test_an_optional_one_does_no_harm_where_others_are_refused(self) -> None:
-        schema = {"properties": {"url": {"const": 1}}}
-        closed = limits(schema, optional=["url"])
-        assert unknown_properties(closed, {"properties": TAKEN}) == ()
-        opened = limits(schema, optional=["url"], unlisted="allow")
-        assert unknown_properties(opened, {"properties": TAKEN}) == ("url",)
-
-    @pytest.mark.parametrize(
-        "taken",
-        [
-            {"allOf": [{"properties": {"x": {}}}]},
-            {"$ref": "#/$defs/t", "$defs": {"t": {"properties": {"x": {}}}}},
-            {"properties": {}, "additionalProperties": True},
-            {"additionalProperties": {"type": "string"}},
-            {"patternProperties": {"x.*": {}}},
-        ],
-    )
-    def test_a_tool_may_say_what_it_takes_in_other_ways(self, taken: dict[str, object]) -> None:
-        assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
-
-    @pytest.mark.parametrize("taken", [{}, {"type": "object"}, {"properties": 5}, {"$ref": "#/no"}])
-    def test_a_tool_that_names_nothing_takes_nothing(self, taken: dict[str, object]) -> None:
-        assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ("x",)
-
-    def test_one_that_is_only_listed_is_not_constrained(self) -> None:
-        schema = {"properties": {"a": {}, "b": True, "c": False, "table": {"const": "x"}}}
-        assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("c",)
-
-    def test_references_in_a_circle_end(self) -> None:
-        taken = {"$ref": "#/$defs/t", "$defs": {"t": {"$ref": "#/$defs/t"}}}
-        assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
 
 
 class TestNarrowed:

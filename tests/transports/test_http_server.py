@@ -110,6 +110,9 @@ class Keeper:
     def problem(self) -> str | None:
         return None
 
+    def warning(self, *, loopback: bool) -> str | None:
+        return None
+
     async def close(self) -> None: ...
 
 

@@ -1,0 +1,110 @@
+"""Properties that a rule constrains and a tool does not take, at every level."""
+
+import pytest
+
+from gateway.policy.taken import constraints_of, unknown_constraints, unknown_properties
+from tests.policy.ruling import TAKEN, limits
+
+FILTER = {
+    "type": "object",
+    "properties": {"table": {"type": "string"}, "rows": {"type": "array", "items": {}}},
+}
+
+
+def test_a_constraint_on_what_the_tool_does_not_take_is_found() -> None:
+    schema = {"properties": {"tabel": {"const": 1}, "limit": {"maximum": 5}}}
+    assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("tabel",)
+
+
+def test_also_inside_of_alternatives_and_in_required() -> None:
+    schema = {"anyOf": [{"properties": {"x": {"const": 1}}}, {"required": ["y"]}]}
+    assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("x", "y")
+
+
+def test_an_optional_one_does_no_harm_where_others_are_refused() -> None:
+    schema = {"properties": {"url": {"const": 1}}}
+    closed = limits(schema, optional=["url"])
+    assert unknown_properties(closed, {"properties": TAKEN}) == ()
+    opened = limits(schema, optional=["url"], unlisted="allow")
+    assert unknown_properties(opened, {"properties": TAKEN}) == ("url",)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"allOf": [{"properties": {"x": {}}}]},
+        {"$ref": "#/$defs/t", "$defs": {"t": {"properties": {"x": {}}}}},
+        {"properties": {}, "additionalProperties": True},
+        {"additionalProperties": {"type": "string"}},
+        {"patternProperties": {"x.*": {}}},
+    ],
+)
+def test_a_tool_may_say_what_it_takes_in_other_ways(taken: dict[str, object]) -> None:
+    assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
+
+
+@pytest.mark.parametrize("taken", [{}, {"type": "object"}, {"properties": 5}, {"$ref": "#/no"}])
+def test_a_tool_that_names_nothing_takes_nothing(taken: dict[str, object]) -> None:
+    assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ("x",)
+
+
+def test_one_that_is_only_listed_is_not_constrained() -> None:
+    schema = {"properties": {"a": {}, "b": True, "c": False, "table": {"const": "x"}}}
+    assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("c",)
+
+
+def test_references_in_a_circle_end() -> None:
+    taken = {"$ref": "#/$defs/t", "$defs": {"t": {"$ref": "#/$defs/t"}}}
+    assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
+
+
+@pytest.mark.parametrize(
+    ("limited", "unknown"),
+    [
+        ({"filter": {"properties": {"table": {"const": 1}}}}, ()),
+        ({"filter": {"properties": {"tabel": {"const": 1}}}}, ("filter.tabel",)),
+        ({"fitler": {"properties": {"table": {"const": 1}}}}, ("fitler", "fitler.table")),
+        ({"free": {"properties": {"anything": {"const": 1}}}}, ()),
+        ({"open": {"properties": {"anything": {"const": 1}}}}, ()),
+        ({"list": {"items": {"properties": {"url": {"const": 1}}}}}, ()),
+        ({"list": {"items": {"properties": {"ulr": {"const": 1}}}}}, ("list.ulr",)),
+        ({"list": {"contains": {"required": ["ulr"]}}}, ("list.ulr",)),
+        ({"pair": {"prefixItems": [{"properties": {"ulr": {"const": 1}}}]}}, ("pair.ulr",)),
+        ({"maybe": {"properties": {"url": {"const": 1}}}}, ()),
+        ({"maybe": {"properties": {"ulr": {"const": 1}}}}, ("maybe.ulr",)),
+        ({"text": {"properties": {"inside": {"const": 1}}}}, ()),
+    ],
+)
+def test_inside_of_others(limited: dict[str, object], unknown: tuple[str, ...]) -> None:
+    link = {"type": "object", "properties": {"url": {"type": "string"}}}
+    taken = {
+        "properties": {
+            "filter": FILTER,
+            "free": {"type": "object"},
+            "open": {**FILTER, "additionalProperties": True},
+            "list": {"type": "array", "items": link},
+            "pair": {"type": "array", "prefixItems": [link]},
+            "maybe": {"anyOf": [{"$ref": "#/$defs/link"}, {"type": "null"}]},
+            "text": {"type": "string"},
+        },
+        "$defs": {"link": link},
+    }
+    found = unknown_properties(limits({"properties": limited}, "deny"), taken)
+    # What is missing is told once, by the outermost name.
+    assert found == unknown[:1]
+
+
+def test_an_optional_one_inside_of_others_does_no_harm() -> None:
+    schema = {"properties": {"filter": {"properties": {"tabel": {"const": 1}}}}}
+    taken = {"properties": {"filter": FILTER}}
+    assert unknown_properties(limits(schema, optional=["filter.tabel"]), taken) == ()
+
+
+def test_each_is_told_with_its_place_and_what_there_is_instead() -> None:
+    schema = {"allOf": [{"properties": {"filter": {"properties": {"tabel": {"const": 1}}}}}]}
+    rule = limits(schema)
+    taken = {"properties": {"filter": FILTER}}
+    (found,) = unknown_constraints(rule, constraints_of(rule), taken)
+    assert found.name == "filter.tabel"
+    assert found.where == ("allOf", 0, "properties", "filter", "properties", "tabel")
+    assert found.known == ("table", "rows")
