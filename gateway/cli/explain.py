@@ -349,6 +349,8 @@ def _said(saying: Saying) -> str:
     text = f"{saying.rule}{_at(saying.file, saying.line)}: {saying.text}"
     if saying.says == "depends":
         text += ": give --arguments"
+    if saying.limits:
+        text += f"; {saying.limits} (the running gateway counts)"
     return f"{text} (only observed)" if saying.observe else text
 
 

@@ -47,11 +47,11 @@ def command(config: Path | None, live: bool, agent: str | None, form: str) -> in
     """Show what every agent may do with every tool of an upstream.
 
     Without --live the tools are those that the lists name; with it, also every one that an upstream
-    offers. A cell says `yes` (reachable), `if` (reachable as far as rules on arguments, time or
-    caller let it), `ask` (a person must say yes), `denied` (declared, but something else says no),
-    `gone` (declared, but not offered) or `.` (not declared). The numbers lead to what decides,
-    below the table. The client's own tools are not shown. The exit code is 2 if an upstream cannot
-    be asked.
+    offers. A cell says `yes` (reachable), `if` (reachable as far as rules on arguments, time,
+    caller or limits let it), `ask` (a person must say yes), `denied` (declared, but something else
+    says no), `gone` (declared, but not offered) or `.` (not declared). The numbers lead to what
+    decides, below the table. The client's own tools are not shown. The exit code is 2 if an
+    upstream cannot be asked.
     """
     loaded = load(config, cwd=Path.cwd(), trusted=False)
     agents = _chosen(loaded, agent)

@@ -151,6 +151,9 @@ def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
     observed = sum(not outcome.decision.enforced for outcome in outcomes)
     if observed:
         yield f"{observed} decisions are only observed: such calls are let through."
+    limited = sum(bool(outcome.decision.reservations) for outcome in outcomes)
+    if limited:
+        yield f"Limits also hold for {_count(limited, 'case')}; no case uses them up."
     yield (
         f"{_count(len(outcomes), 'case')} in {_count(files, 'file')}: "
         f"{len(outcomes) - failed} passed, {failed} failed."

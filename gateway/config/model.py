@@ -8,7 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.catalog.pins import OnText, Wildcards
@@ -30,6 +38,16 @@ def written(pattern: str, sentence: str) -> AfterValidator:
         return text
 
     return AfterValidator(matches)
+
+
+def one_or_more(items: dict[str, Any]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """A list, or a single text that stands for a list of one."""
+    several = {"type": "array", "items": items, "minItems": 1}
+    return BeforeValidator(_listed), WithJsonSchema({"anyOf": [items, several]})
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 _OWN_SENTENCE = "gateway"

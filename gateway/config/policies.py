@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from gateway.catalog.names import tool_id
 from gateway.config import model
+from gateway.config.limits import LimitsPart, read_limits
 from gateway.documents import Document
 from gateway.errors import UserError
 from gateway.identity.identity import Means
 from gateway.policy.judge import DAYS
+from gateway.policy.limits import Limits
 from gateway.policy.rules import (
     ArgumentRule,
     Rule,
@@ -39,15 +41,7 @@ BUILT_IN_RULES = frozenset(
 """What decisions without a rule of a file name as their rule: no rule may look like one."""
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _one_or_more(items: dict[str, Any]) -> tuple[BeforeValidator, WithJsonSchema]:
-    """A list, or a single text that stands for a list of one."""
-    several = {"type": "array", "items": items, "minItems": 1}
-    return BeforeValidator(_listed), WithJsonSchema({"anyOf": [items, several]})
-
+_one_or_more = model.one_or_more
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PATTERN = r"mcp__[A-Za-z0-9_*-]+|\*"
@@ -106,6 +100,7 @@ class RulePart(model.Part):
         default_factory=list, min_length=1
     )
     when: WhenPart = WhenPart()
+    limits: LimitsPart = LimitsPart()
     message: Annotated[str, Field(max_length=500)] = ""
     observe: bool = False
 
@@ -184,8 +179,9 @@ class _Reading:
         when = None
         if "when" in part.model_fields_set:
             when = self.when(document, where, part.when)
-        if part.effect == "allow-only-if" and arguments is None and when is None:
-            sentence = "allows only if what? Add arguments or when, or write effect: deny."
+        limits = self.limits(document, where, part)
+        if part.effect == "allow-only-if" and arguments is None and when is None and limits is None:
+            sentence = "allows only if what? Add arguments, limits or when, or write effect: deny."
             self.blame(document, where, f"{model.dotted(where)} {sentence}")
         if len(self.problems) > before:
             return None
@@ -198,6 +194,7 @@ class _Reading:
             agents=tuple(part.agents),
             arguments=arguments,
             when=when,
+            limits=limits,
             message=part.message.strip(),
             observe=part.observe,
         )
@@ -288,6 +285,19 @@ class _Reading:
             timezone=part.timezone or "UTC",
             identified=tuple(part.identified),
         )
+
+    def limits(
+        self, document: Document, where: tuple[model.Key, ...], part: RulePart
+    ) -> Limits | None:
+        if "limits" not in part.model_fields_set:
+            return None
+        place = (*where, "limits")
+        limits, problems = read_limits(part.limits)
+        if part.effect != "allow-only-if":
+            problems = [((), "belongs to allow-only-if; remove it, or change the effect.")]
+        for inner, sentence in problems:
+            self.blame(document, (*place, *inner), f"{model.dotted((*place, *inner))} {sentence}")
+        return limits
 
     def blame(self, document: Document, where: tuple[model.Key, ...], sentence: str) -> None:
         self.problems.append(UserError(sentence, path=document.path, line=document.line(*where)))

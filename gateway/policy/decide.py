@@ -64,7 +64,7 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
     applying = snapshot.rules.applying(agent, wanted)
     if not applying:
         return verdict
-    return _by_rules(verdict, applying, permissions, action, snapshot, context, entry)
+    return _by_rules(agent, verdict, applying, permissions, action, snapshot, context, entry)
 
 
 def _by_lists(
@@ -124,6 +124,7 @@ def _as_accepted(
 
 
 def _by_rules(
+    agent: str,
     verdict: Decision,
     applying: tuple[Rule, ...],
     permissions: AgentPermissions | None,
@@ -144,22 +145,33 @@ def _by_rules(
         answers=context.answers,
     )
     refusal = judge(applying, facts, snapshot.rules, verdict.tool_id)
-    if refusal is None:
+    observed = _observed(permissions, action, snapshot)
+    if refusal is not None:
+        rule = refusal.rule
+        enforced = not (rule.observe or observed)
+        verdict = Decision(
+            refusal.effect,
+            rule.name,
+            refusal.reason,
+            rule.file,
+            rule.line,
+            verdict.tool_id,
+            verdict.definition,
+            # What waits for the catalog is not settled by a refusal that nobody enforces.
+            provisional=verdict.provisional and not enforced,
+            enforced=enforced,
+        )
+    if not snapshot.rules.limited or facts.listing or verdict.refuses:
         return verdict
-    rule = refusal.rule
-    enforced = not (rule.observe or _observed(permissions, action, snapshot))
-    return Decision(
-        refusal.effect,
-        rule.name,
-        refusal.reason,
-        rule.file,
-        rule.line,
-        verdict.tool_id,
-        verdict.definition,
-        # What waits for the catalog is not settled by a refusal that nobody enforces.
-        provisional=verdict.provisional and not enforced,
-        enforced=enforced,
+    reservations = snapshot.rules.reservations(
+        agent, verdict.tool_id, action.upstream, observed=observed
     )
+    if refusal is not None:
+        # By what is only observed the call would not have been made, so nothing counts it there.
+        reservations = tuple(each for each in reservations if each.enforced)
+    if not reservations:
+        return verdict
+    return msgspec.structs.replace(verdict, reservations=reservations)
 
 
 def _observed(permissions: AgentPermissions | None, action: Action, snapshot: Snapshot) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.catalog.names import normalise, tool_id
 from gateway.policy.judge import Facts, refusal_by
+from gateway.policy.limits import in_words
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import AgentPermissions, Grant, Snapshot, UpstreamPermissions
 from gateway.policy.values import Decision
@@ -18,7 +19,8 @@ Says: TypeAlias = Literal["denies", "asks", "nothing", "depends"]
 class Saying(msgspec.Struct, frozen=True):
     """One rule about the agent and the tool, in its own words rather than in its `message`.
 
-    `by_arguments`: it is about arguments. `observe`: what it refuses is only recorded.
+    `by_arguments`: it is about arguments. `observe`: what it refuses is only recorded. `limits`
+    are those that the rule has, in words; how they stand, only the running gateway knows.
     """
 
     rule: str
@@ -28,6 +30,7 @@ class Saying(msgspec.Struct, frozen=True):
     text: str
     by_arguments: bool
     observe: bool
+    limits: str = ""
 
 
 def sayings(agent: str, wanted: str, snapshot: Snapshot, facts: Facts) -> tuple[Saying, ...]:
@@ -46,7 +49,8 @@ def _saying(rule: Rule, wanted: str, snapshot: Snapshot, facts: Facts) -> Saying
     else:
         says, text = ("asks" if refusal.effect == "ask" else "denies"), refusal.reason
     by_arguments = rule.arguments is not None
-    return Saying(rule.name, rule.file, rule.line, says, text, by_arguments, rule.observe)
+    limits = "" if rule.limits is None else in_words(rule.limits)
+    return Saying(rule.name, rule.file, rule.line, says, text, by_arguments, rule.observe, limits)
 
 
 def _wordless(rule: Rule) -> Rule:

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.catalog.listing import ToolEntry
 from gateway.policy.arguments import matcher, named, not_taken
-from gateway.policy.rules import ArgumentRule, Rule, RuleSet, When
+from gateway.policy.rules import ArgumentRule, Rule, RuleSet, When, with_standing
 
 _NO_APPROVALS = "this call needs the approval of a person, which cannot be given yet"
 
@@ -80,12 +80,7 @@ def _weight(refusal: Refusal) -> tuple[bool, bool, tuple[str, int, str]]:
 
 
 def _with_standing(reason: str, rule: Rule) -> str:
-    if not rule.former:
-        return reason
-    return (
-        f"{reason} (the files no longer say so, but a person must accept that with `gateway trust` "
-        "first)"
-    )
+    return with_standing(reason, former=rule.former)
 
 
 def _refused(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str) -> str | None:

@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True, order=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A rule that may refuse a call of a reachable tool: by its arguments, its time, its caller."""
+    """A rule that may refuse a call of a reachable tool: by arguments, time, caller or limits."""
 
     rule: str
     file: str
@@ -126,7 +126,8 @@ def _cell(agent: AgentPermissions, row: Row, decision: Decision, snapshot: Snaps
         conditions = tuple(
             Condition(rule.name, rule.file, rule.line)
             for rule in snapshot.rules.applying(agent.name, decision.tool_id)
-            if not rule.observe and (rule.arguments is not None or rule.when is not None)
+            if not rule.observe
+            and (rule.arguments is not None or rule.when is not None or rule.limits is not None)
         )
     return Cell(
         agent=agent.name,

@@ -4,10 +4,12 @@ Values only, as they are kept between starts; `gateway.policy.judge` says what a
 call. A rule never allows anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
+
+from gateway.policy.limits import Limits, Per, Reservation, counter_of
 
 RuleEffect = Literal["deny", "ask", "allow-only-if"]
 Unlisted = Literal["refuse", "allow"]
@@ -61,6 +63,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...] = ()
     arguments: ArgumentRule | None = None
     when: When | None = None
+    limits: Limits | None = None
     message: str = ""
     observe: bool = False
     former: bool = False
@@ -92,14 +95,19 @@ class RuleSet:
     to, by their text, and which of their properties a tool does not take, by its digest besides.
     """
 
-    __slots__ = ("_applying", "_by_tool", "_patterned", "compiled", "rules", "unknown")
+    __slots__ = (
+        *("_applying", "_by_tool", "_patterned", "_reservations"),
+        *("compiled", "limited", "rules", "unknown"),
+    )
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         # Named is the first by place, so no order of files can matter.
         self.rules = tuple(sorted(rules, key=lambda rule: rule.place))
+        self.limited = any(rule.limits is not None for rule in self.rules)
         self.compiled: dict[str, object] = {}
         self.unknown: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._applying: dict[tuple[str, str], tuple[Rule, ...]] = {}
+        self._reservations: dict[tuple[str, str, str, bool], tuple[Reservation, ...]] = {}
         self._by_tool: dict[str, list[Rule]] = {}
         self._patterned: list[Rule] = []
         for rule in self.rules:
@@ -135,8 +143,46 @@ class RuleSet:
             self._applying[key] = found
         return found
 
+    def reservations(
+        self, agent: str, tool_id: str, upstream: str, *, observed: bool
+    ) -> tuple[Reservation, ...]:
+        """What a call has to take by the limits of the rules about it.
+
+        `observed`: no rule is enforced on this agent.
+        """
+        key = (agent, tool_id, upstream, observed)
+        found = self._reservations.get(key)
+        if found is None:
+            who: dict[Per, str] = {"agent": agent, "tool": tool_id, "upstream": upstream}
+            found = tuple(
+                each
+                for rule in self.applying(agent, tool_id)
+                for each in _reservations_of(rule, who, observed=observed)
+            )
+            if len(self._reservations) >= REMEMBERED:
+                self._reservations.clear()
+            self._reservations[key] = found
+        return found
+
 
 NO_RULES = RuleSet()
+
+
+def _reservations_of(rule: Rule, who: dict[Per, str], *, observed: bool) -> Iterator[Reservation]:
+    if rule.limits is None:
+        return
+    per = () if rule.limits.per == ("rule",) else rule.limits.per
+    for limit in rule.limits.limits:
+        yield Reservation(
+            rule.name,
+            rule.file,
+            rule.line,
+            limit,
+            counter_of(rule.name, limit, per, who),
+            enforced=not (observed or rule.observe),
+            message=rule.message,
+            former=rule.former,
+        )
 
 
 def with_former(rules: Sequence[Rule], accepted: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -147,6 +193,16 @@ def with_former(rules: Sequence[Rule], accepted: Iterable[Rule]) -> tuple[Rule, 
     known = {rule.meaning for rule in rules}
     gone = (rule for rule in accepted if rule.meaning not in known)
     return (*rules, *(msgspec.structs.replace(rule, former=True) for rule in gone))
+
+
+def with_standing(reason: str, *, former: bool) -> str:
+    """A reason to refuse, with what a person has to know where the rule is a former one."""
+    if not former:
+        return reason
+    return (
+        f"{reason} (the files no longer say so, but a person must accept that with `gateway trust` "
+        "first)"
+    )
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.catalog.listing import UpstreamCatalog
+from gateway.policy.limits import Reservation
 from gateway.wire.methods import ActionKind
 
 Effect = Literal["allow", "ask", "deny"]
@@ -66,6 +67,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     provisional: bool = False
     enforced: bool = True
     """False where the decision is only observed: recorded as it would have been, not acted on."""
+    reservations: tuple[Reservation, ...] = ()
+    """What a call has to take before its decision is recorded; what fails makes it a refusal."""
 
     @property
     def refuses(self) -> bool:

@@ -14,6 +14,7 @@ from gateway.wire.params import Params
 if TYPE_CHECKING:
     from gateway.policy.arguments import Answers
     from gateway.relay.exchange import Exchange
+    from gateway.relay.limiting import Taken
 
 
 class Call:
@@ -26,7 +27,7 @@ class Call:
     upstream has the call, `cancelled` holds the params of the client's cancellation. `relisted`
     counts how often the catalog was read again for it, `quiet` marks one of the session's own
     making. `nobody` says why it could not be told whose call it is. `answers` are those of
-    slow guards, None before they were asked.
+    slow guards, None before they were asked. `taken` is what limits make it hold while it lasts.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Call:
         "reply",
         "schema",
         "started_ns",
+        "taken",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Call:
         self.schema: object = None
         self.nobody = ""
         self.answers: Answers | None = None
+        self.taken: Taken | None = None
 
     @property
     def modern(self) -> bool:

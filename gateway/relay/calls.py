@@ -194,6 +194,8 @@ class Calls:
                 self.fail(call, Failure(refused.code, refused.message, "error"))
                 return
         if call.modern and "requestState" in call.params:
+            if call.taken is not None:
+                call.taken.sent = True
             problem = self.rounds.resume(call)
             if problem is None:
                 return
@@ -214,6 +216,8 @@ class Calls:
         call, connection, identifier = exchange.call, exchange.connection, exchange.identifier
         if call is None:
             return
+        if call.taken is not None:
+            call.taken.sent = True
         self._exchanges[connection, identifier] = exchange
         answered: Callable[[Response | Failure], None] = partial(self.take_answer, exchange)
         timeout_s = self._gateway.limits[connection.name].call_timeout_s
@@ -264,6 +268,8 @@ class Calls:
             self.fail(call, answer)
             return
         from_modern = exchange.connection.modern
+        if call.taken is not None:
+            call.taken.charge(len(answer.error or b"" if answer.result is None else answer.result))
         if answer.result is None:
             error = carried_error(
                 answer.error or b"{}", from_modern=from_modern, to_modern=call.modern
@@ -354,6 +360,8 @@ class Calls:
     def _forget(self, call: Call) -> None:
         if self._calls.get(call.key) is call:
             del self._calls[call.key]
+        if call.taken is not None:
+            call.taken.end()
         exchange = call.exchange
         if exchange is not None:
             self._exchanges.pop((exchange.connection, exchange.identifier), None)

@@ -101,6 +101,9 @@ class Deciding:
             return
         if verdict.allows and context.catalog is not None and action.kind == "tool":
             call.schema = context.catalog.tools[action.name].definition.get("inputSchema")
+        if verdict.reservations and verdict.allows:
+            as_task = "task" in call.params
+            verdict, call.taken = self._gateway.limiting.reserve(verdict, as_task=as_task)
         party = self._party
         if call.envelope is not None:
             client = client_info(call.envelope.client)

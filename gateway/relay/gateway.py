@@ -10,6 +10,7 @@ from gateway.identity.spool import Spool
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.guarding import Guarding
+from gateway.relay.limiting import Limiting
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
@@ -40,7 +41,8 @@ class Handshakes(Protocol):
 class Gateway(msgspec.Struct, frozen=True):
     """The parts that do not change while the gateway runs.
 
-    `guarding` asks the guards of rules that take long. `spool` is where the host's hook leaves
+    `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
+    `spool` is where the host's hook leaves
     whose a call is; None where nothing asks it.
     """
 
@@ -52,6 +54,7 @@ class Gateway(msgspec.Struct, frozen=True):
     limits: Mapping[str, UpstreamLimits]
     guarding: Guarding
     spool: Spool | None = None
+    limiting: Limiting = msgspec.field(default_factory=Limiting)
 
 
 def new_session_id() -> str:

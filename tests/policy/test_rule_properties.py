@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.decide import decide
+from gateway.policy.limits import Limit, Limits
 from gateway.policy.rules import Rule, When
 from gateway.policy.snapshot import Snapshot, UpstreamTraits
 from gateway.policy.values import Action, Context, Decision
@@ -41,6 +42,7 @@ _made = st.tuples(
     st.sampled_from(_SCHEMAS),
     st.sampled_from(_WHENS),
     st.sampled_from((False, False, True)),
+    st.sampled_from((None, Limits((Limit("calls", 1, 60), Limit("in_flight", 2))))),
 )
 
 
@@ -54,9 +56,10 @@ def _rules(made: list[Any]) -> list[Rule]:
             schema=schema,
             when=when,
             observe=observe,
+            limits=limits if effect == "allow-only-if" else None,
             line=n,
         )
-        for n, (effect, tools, agents, schema, when, observe) in enumerate(made)
+        for n, (effect, tools, agents, schema, when, observe, limits) in enumerate(made)
     ]
 
 

@@ -14,6 +14,7 @@ from gateway.audit.reader import Problem, read_journals
 from gateway.identity.identity import SHARED, Identity
 from gateway.identity.spool import Spool
 from gateway.policy.compile import Rules, compile_snapshot
+from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Snapshot, Standing, UpstreamTraits
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
@@ -228,6 +229,7 @@ class Bench:
         others: Mapping[str, Sequence[str]] | None = None,
         hook: bool = False,
         main_thread: str | None = None,
+        policies: Sequence[Rule] = (),
     ) -> None:
         self.directory = directory
         self.gate = Gate()
@@ -235,6 +237,7 @@ class Bench:
         self.entry = OperatorEntry(max_tools=None, grants=grants or Grants(), path="g.yaml", line=9)
         self.traits = {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams}
         self.main_thread = main_thread
+        self.policies = policies
         snapshot = self.compiled({"tester": declared, **(others or {})}, "d" * 64)
         recorder = self.recorder = Recorder(
             self.journal, Digester.open(directory), arguments="shape", arguments_for={}, snapshot=""
@@ -278,7 +281,7 @@ class Bench:
             for name, tools in agents.items()
         ]
         main = None if self.main_thread is None else Standing("g.yaml", 3, self.main_thread)
-        rules = Rules(read_definitions(files), {"tester": self.entry}, main)
+        rules = Rules(read_definitions(files), {"tester": self.entry}, main, policies=self.policies)
         return compile_snapshot(rules, self.traits, digest, observe=observe)
 
     def another(self, client: ListedClient) -> StdioFront:
