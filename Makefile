@@ -52,6 +52,10 @@ conformance: $(PACKAGES) ## Run the official conformance suite directly and thro
 bench: $(PACKAGES) ## Measure the gateway beside a bare relay and its peers (ARGS=--quick: sooner).
 	$(BIN)/python -m bench $(ARGS)
 
+.PHONY: mutation
+mutation: $(PACKAGES) ## Change the decision code in every small way; tests must notice (an hour).
+	$(BIN)/python -m tests.mutation $(ARGS)
+
 .PHONY: test-fast
 test-fast: $(PACKAGES) ## Run the tests that need nothing but Python.
 	$(PYTEST) -m 'not real' $(ARGS)

@@ -20,7 +20,9 @@ from gateway.cli.notes import (
     reaches_of,
 )
 from gateway.cli.output import print_json_line, print_line, print_table
+from gateway.cli.rule_notes import of_rules
 from gateway.cli.sarif import sarif, sarif_of_error
+from gateway.cli.secret_notes import of_texts_with_secrets
 from gateway.cli.width import of_inheriting, of_unused, of_wildcards
 from gateway.config.directories import audit_directory
 from gateway.config.load import Loaded, load
@@ -94,6 +96,8 @@ def command(
         *of_definitions(loaded, agents, surveyed),
         *of_inheriting(loaded, agents),
         *of_wildcards(agents, surveyed),
+        *of_rules(loaded, surveyed, agent),
+        *of_texts_with_secrets(loaded),
     ]
     if unused_days is not None:
         directory = audit_directory(loaded.settings)

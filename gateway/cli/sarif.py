@@ -166,6 +166,9 @@ HELP: Final = {
     "wrong-dialect": "An entry is written as for another client.",
     "wrong-type": "A tool list is of the wrong type.",
     # Rules
+    "pattern-without-tool": "A rule names a tool that no upstream offers.",
+    "rule-never-matches": "A rule never matches anything.",
+    "rule-shadowed": "Another rule refuses all that a rule would refuse.",
     "unknown-argument": "A rule is about an argument that the tool does not take.",
     # Configuration and trust
     "agent-refused": "The agent that is to be served may use nothing.",
@@ -174,6 +177,15 @@ HELP: Final = {
     "plain-secret": "A file seems to hold a secret.",
     "unresolved-reference": "A reference has no value.",
     # Upstreams
+    "changed-definition": "A tool takes or promises something else than when it was pinned.",
+    "changed-instructions": "An upstream's instructions are others than when they were pinned.",
+    "changed-text": "A tool is described otherwise than when it was pinned.",
+    "confusable-upstreams": "Two upstreams are easily taken for one another.",
+    "foreign-tool": "An upstream speaks of a tool of another one.",
+    "hidden-text": "A definition holds characters that do not show.",
+    "hidden-whitespace": "A definition holds text behind many blanks.",
+    "model-instruction": "A definition gives orders to the model.",
+    "unpinned-tool": "A tool is withheld because nobody pinned it.",
     "lost-restriction": "A disallowed tool is gone, and what took its place is allowed.",
     "upstream-failed": "An upstream gives no answer.",
     "vanished-tool": "A declared tool is not offered by its upstream.",

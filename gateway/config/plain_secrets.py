@@ -21,12 +21,23 @@ _FORM = re.compile(
 )
 # A switch or a path is no secret, whatever it is called.
 _HARMLESS = re.compile(r"|true|false|[01]|(/|\./|\.\./|~/|[A-Za-z]:\\).*", re.DOTALL)
+# In text that people write, what only shows the form.
+_EXAMPLE = re.compile(r"\.\.\.|xxx|example|your|placeholder|<|>", re.IGNORECASE)
 _QUERY = re.compile(r"[?&]([^=&#]+)=([^&#]+)")
 
 
 def plain_secrets(entry: UpstreamEntry) -> list[tuple[str | int, ...]]:
     """The keys in `entry` under which a secret seems to stand in plain text."""
     return list(dict.fromkeys(_places(entry)))
+
+
+def secrets_in(text: str) -> Iterator[int]:
+    """The lines of a text on which something of a well-known form of secrets stands."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for found in _FORM.finditer(line):
+            if "${" not in found[0] and not _EXAMPLE.search(found[0]):
+                yield number
+                break
 
 
 def _places(entry: UpstreamEntry) -> Iterator[tuple[str | int, ...]]:

@@ -4,12 +4,14 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import pytest
 
 import gateway
+from gateway.catalog.pins import Part
+from gateway.catalog.scan import Code
 from gateway.cli.notes import Note
 from gateway.cli.sarif import HELP, sarif
 from tests.cli.conftest import Outcome, Project, Run
@@ -235,12 +237,16 @@ def test_every_code_of_a_finding_has_its_help() -> None:
         for part in ("agents", "config", "policy")
         for path in (root / part).glob("*.py")
     )
-    text += "\n".join((root / "cli" / name).read_text() for name in ("notes.py", "check.py"))
+    notes = [path for path in (root / "cli").glob("*.py") if "Note" in path.read_text()]
+    text += "\n".join(path.read_text() for path in notes)
     code = r"\"([a-z]+(?:-[a-z0-9]+)*)\""
     found = {
         *re.findall(rf"log\.(?:error|warning|info)\(\s*{code}", text),
         *re.findall(rf"Finding\(\s*(?:code=)?{code}", text),
         *re.findall(rf"\bcode={code}", text),
+        *re.findall(rf"_note\(\s*{code}", text),
+        *(f"changed-{part}" for part in get_args(Part)),
+        *get_args(Code),
     }
-    assert len(found) > 40
+    assert len(found) > 55
     assert found <= HELP.keys()
