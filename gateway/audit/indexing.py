@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 import apsw
 import msgspec
 
+from gateway.audit.files import journal_files
 from gateway.audit.latency import slot_of
-from gateway.audit.reader import UNFINISHED, Problem, Row, journal_files, read_journal
+from gateway.audit.reader import UNFINISHED, Problem, Row, open_journal, read_journal
 
 BATCH_RECORDS: Final = 50_000  # in one transaction, so that other readers get their turn
 FINGERPRINT_BYTES: Final = 4096
@@ -100,7 +101,7 @@ def _continues(path: Path, indexed: _Indexed) -> bool:
 
 def _fingerprint(path: Path, offset: int) -> str:
     """A digest of the two ends of what is before `offset`; another one when the file is shorter."""
-    with path.open("rb") as file:
+    with open_journal(path) as file:
         ends = file.read(min(offset, FINGERPRINT_BYTES))
         file.seek(max(0, offset - FINGERPRINT_BYTES))
         ends += file.read(min(offset, FINGERPRINT_BYTES))

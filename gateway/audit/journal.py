@@ -1,4 +1,4 @@
-"""The journal: one append-only file a process, one record a line, each chained to the one before.
+"""The journal: append-only files of one process, one record a line, each chained to the one before.
 
 A record is in the log as soon as the kernel has taken its line, and survives the death of the
 process from then on. A line is written by one write; one that fails or comes out short is taken
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.audit.files import journal_directory
+from gateway.audit.files import PLAIN, journal_directory
+from gateway.audit.heads import heads_of_others, hold
 from gateway.audit.records import (
     NO_RECORD,
     Event,
+    Head,
     Record,
     Scalar,
     encode_record,
@@ -235,9 +237,10 @@ class Journal:
             self._file = _File.create(self._directory, self._pid)
         except OSError as error:
             raise _unavailable(error) from error
-        path = self._directory / f"{self._file.writer}.jsonl"
+        path = self._directory / f"{self._file.writer}{PLAIN}"
         try:
-            self._put([self._opening()])
+            with heads_of_others(self._directory, self._file.writer) as heads:
+                self._put([self._opening(heads)])
             if self._durability == "power":
                 self._start_commit(self._file.descriptor)
         except (AuditUnavailable, OSError) as error:
@@ -270,13 +273,13 @@ class Journal:
                 os.close(self._file.descriptor)
             self._file = None
 
-    def _opening(self) -> Event:
+    def _opening(self, heads: tuple[Head, ...] | None) -> Event:
         data: dict[str, Scalar] = {"pid": self._pid, "durability": self._durability}
         if self._version:
             data["version"] = self._version
         if self._predecessor:
             data["predecessor"] = self._predecessor
-        return Event(time=timestamp(), event="journal.opened", data=data)
+        return Event(time=timestamp(), event="journal.opened", data=data, heads=heads)
 
     def _gap(self) -> Event:
         data: dict[str, Scalar] = {"lost": self._lost, "unsynced": self._unsynced}
@@ -301,7 +304,9 @@ class _File:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         writer = f"{stamp}-{pid}-{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        return cls(os.open(directory / f"{writer}.jsonl", flags, 0o600), writer)
+        descriptor = os.open(directory / f"{writer}{PLAIN}", flags, 0o600)
+        hold(descriptor)
+        return cls(descriptor, writer)
 
 
 def _waiting(thens: Sequence[Then], records: int) -> "Waiting":

@@ -4,17 +4,17 @@ What is not a record is reported, never raised and never taken for one: the torn
 killed writer, and lines that somebody or a failing disk has changed.
 """
 
-import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, BinaryIO, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from gateway.audit.files import journal_directory
+from gateway.audit.files import COMPRESSED, PLAIN, file_name, journal_files
 from gateway.audit.records import INTEGER_LIMIT
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
@@ -73,45 +73,59 @@ Report: TypeAlias = Callable[[Problem], None]
 
 UNFINISHED: Final = "unfinished last line"
 NOT_A_RECORD: Final = "not a record"
+DAMAGED: Final = "the compressed file is damaged from here on"
 
 
-def journal_files(directory: Path) -> dict[str, Path]:
-    """The journals of the audit directory `directory` by their names, the oldest first."""
-    try:
-        with os.scandir(journal_directory(directory)) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if entry.name.endswith(".jsonl")
-                and entry.name.isascii()
-                and entry.is_file(follow_symlinks=False)
-            )
-    except FileNotFoundError:
-        return {}
-    return {name.removesuffix(".jsonl"): journal_directory(directory) / name for name in names}
+def open_journal(path: Path) -> BinaryIO:
+    """The journal file at `path` as it was written, whether it is compressed by now or not.
+
+    Raises OSError when it cannot be read.
+    """
+    if path.name.endswith(PLAIN):
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            path = path.with_name(path.name.removesuffix(PLAIN) + COMPRESSED)
+    import gzip  # for old segments only
+
+    return cast("BinaryIO", gzip.open(path, "rb"))
+
+
+def size_of(path: Path) -> int:
+    """How many bytes of lines the journal file at `path` has; raises OSError."""
+    if not path.name.endswith(COMPRESSED):
+        return path.stat().st_size
+    with path.open("rb") as file:  # the last four bytes say it (RFC 1952): segments are below 4 GiB
+        file.seek(max(0, path.stat().st_size - 4))
+        return int.from_bytes(file.read(4), "little")
 
 
 def read_journal(path: Path, report: Report, offset: int = 0) -> Iterator[Entry]:
-    """The records of the journal `path` from the byte `offset` on, where a line begins.
+    """The records of the journal file `path` from the byte `offset` on, where a line begins.
 
     Raises OSError when the file cannot be read.
     """
-    journal = path.stem
-    with path.open("rb") as file:
-        file.seek(offset)
-        while line := file.readline(MAX_LINE_BYTES):
-            size_bytes = len(line)
-            whole = line.endswith(b"\n")
-            while not whole and (more := file.readline(MAX_LINE_BYTES)):
-                size_bytes += len(more)
-                whole = more.endswith(b"\n")
-            row = _row(line) if whole and size_bytes == len(line) else None
-            if row is not None:
-                yield Entry(journal, offset, line[:-1], row)
-            else:
-                reason = NOT_A_RECORD if whole else UNFINISHED
-                report(Problem(journal, offset, size_bytes, reason))
-            offset += size_bytes
+    journal = file_name(path)
+    with open_journal(path) as file:
+        try:
+            file.seek(offset)
+            while line := file.readline(MAX_LINE_BYTES):
+                size_bytes = len(line)
+                whole = line.endswith(b"\n")
+                while not whole and (more := file.readline(MAX_LINE_BYTES)):
+                    size_bytes += len(more)
+                    whole = more.endswith(b"\n")
+                row = _row(line) if whole and size_bytes == len(line) else None
+                if row is not None:
+                    yield Entry(journal, offset, line[:-1], row)
+                else:
+                    reason = NOT_A_RECORD if whole else UNFINISHED
+                    report(Problem(journal, offset, size_bytes, reason))
+                offset += size_bytes
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # not about what the file says: gzip has no number for that
+            report(Problem(journal, offset, 0, DAMAGED))
 
 
 def read_journals(directory: Path, report: Report) -> Iterator[Entry]:
@@ -151,12 +165,18 @@ def follow(
     a position are new and read from their beginning. A line that is still being written waits.
     """
     reached = dict(positions)
+    packed: dict[str, int] = {}  # sizes of compressed files, which do not change any more
     while True:
         batch: list[Entry] = []
         for journal, path in journal_files(directory).items():
             offset = reached.get(journal, 0)
             try:
-                if path.stat().st_size <= offset:
+                if journal in packed and packed[journal] <= offset:
+                    continue
+                size_bytes = size_of(path)
+                if path.name.endswith(COMPRESSED):
+                    packed[journal] = size_bytes
+                if size_bytes <= offset:
                     continue
                 entries, reached[journal] = _read_whole_lines(path, offset, report)
             except FileNotFoundError:

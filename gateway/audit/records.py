@@ -114,10 +114,35 @@ class Outcome(Stamped, frozen=True, kw_only=True, tag="outcome"):
     result_digest: str | None = None  # from Digester.digest()
 
 
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """Where another journal stood when this one was opened: its last whole record."""
+
+    writer: str
+    seq: int
+    digest: str  # SHA-256 of that record's line, hex
+    size_bytes: int  # of the file that it stands in, up to its end
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment held that retention deleted."""
+
+    writer: str
+    segment: str  # the file's name without its suffix
+    first_seq: int
+    last_seq: int
+    prev: str  # of its first record
+    digest: str  # SHA-256 of its last line
+    size_bytes: int  # of its lines
+    tree: tuple[
+        str, ...
+    ]  # the chain's RFC 6962 tree up to `last_seq`: full subtrees, largest first
+
+
 class Event(Stamped, frozen=True, kw_only=True, tag="event"):
     """Anything else worth keeping: session.opened, listing, upstream.exited, journal.gap, ...
 
-    `data` is flat; its keys are our own ASCII words, never text from outside.
+    `data` is flat; its keys are our own ASCII words, never text from outside. `heads` is in the
+    record that opens a file, `pruned` in the one that stands for a deleted segment.
     """
 
     event: str
@@ -125,6 +150,8 @@ class Event(Stamped, frozen=True, kw_only=True, tag="event"):
     agent: str | None = None
     upstream: str | None = None
     data: dict[str, Scalar] | None = None
+    heads: tuple[Head, ...] | None = None
+    pruned: Pruned | None = None
 
 
 Record: TypeAlias = Decision | Outcome | Event

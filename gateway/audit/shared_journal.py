@@ -18,10 +18,12 @@ from typing import Final, Literal
 import msgspec
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.audit.files import journal_directory
+from gateway.audit.files import PLAIN, journal_directory
+from gateway.audit.heads import heads_of_others
 from gateway.audit.records import (
     NO_RECORD,
     Event,
+    Head,
     Record,
     Scalar,
     encode_record,
@@ -88,7 +90,7 @@ class SharedJournal:
 
     def _append_to(self, writer: str, predecessor: str, record: Record) -> bool:
         """Append to one file; False where it takes no more."""
-        path = self._directory / f"{writer}.jsonl"
+        path = self._directory / f"{writer}{PLAIN}"
         descriptor = _open_own(path)
         try:
             if os.fstat(descriptor).st_size >= MAX_FILE_BYTES:
@@ -98,16 +100,13 @@ class SharedJournal:
             if end is None:
                 return False
             size_bytes, seq, prev = end
-            records = [record]
-            if not size_bytes:
-                records.insert(0, self._opening(record.time, predecessor))
-            lines = []
-            for each in records:
-                seq += 1
-                line = encode_record(stamped(each, writer=writer, seq=seq, prev=prev))
-                prev = sha256(line).hexdigest()
-                lines.append(line + b"\n")
-            self._write(descriptor, b"".join(lines), size_bytes)
+            if size_bytes:
+                line = encode_record(stamped(record, writer=writer, seq=seq + 1, prev=prev))
+                self._write(descriptor, line + b"\n", size_bytes)
+            else:
+                with heads_of_others(self._directory, writer) as heads:
+                    opening = self._opening(record.time, predecessor, heads)
+                    self._write(descriptor, _chained([opening, record], writer), 0)
             if not _is_still(path, descriptor):
                 raise _unavailable("its file was removed meanwhile")
         finally:
@@ -128,13 +127,23 @@ class SharedJournal:
                 os.ftruncate(descriptor, size_bytes)
             raise
 
-    def _opening(self, when: str, predecessor: str) -> Event:
+    def _opening(self, when: str, predecessor: str, heads: tuple[Head, ...] | None) -> Event:
         data: dict[str, Scalar] = {"pid": os.getpid(), "durability": self._durability}
         if self._version:
             data["version"] = self._version
         if predecessor:
             data["predecessor"] = predecessor
-        return Event(time=when, event="journal.opened", data=data)
+        return Event(time=when, event="journal.opened", data=data, heads=heads)
+
+
+def _chained(records: list[Record], writer: str) -> bytes:
+    """The first lines of a file."""
+    lines, prev = [], NO_RECORD
+    for seq, record in enumerate(records, 1):
+        line = encode_record(stamped(record, writer=writer, seq=seq, prev=prev))
+        prev = sha256(line).hexdigest()
+        lines.append(line + b"\n")
+    return b"".join(lines)
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from gateway.audit.files import default_directory
 from gateway.audit.index import Index
 from gateway.audit.reader import Entry, Problem, Row, follow
 from gateway.cli import output
+from gateway.cli.audit_verify import verify_log
 from gateway.errors import UserError
 
 EXIT_NO_SUCH_CALL: Final = 1
@@ -127,6 +128,9 @@ _which: Final = _options(
 @click.group(name="audit")
 def command() -> None:
     """Read and search the audit log: every call, allowed or refused, and how it ended."""
+
+
+command.add_command(verify_log)
 
 
 @command.command()

@@ -78,6 +78,8 @@ def test_everything_is_the_owners_alone_whatever_the_umask(tmp_path: Path) -> No
         ".": 0o700,
         "state": 0o700,
         "state/audit": 0o700,
+        "state/audit/.json": 0o600,
+        "state/audit/.lock": 0o600,
         "state/audit/journal/.jsonl": 0o600,
     }
 

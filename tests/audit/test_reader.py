@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.files import journal_files
 from gateway.audit.journal import Journal
 from gateway.audit.reader import (
     MAX_LINE_BYTES,
@@ -9,7 +10,6 @@ from gateway.audit.reader import (
     UNFINISHED,
     Problem,
     follow,
-    journal_files,
     read_journals,
 )
 from tests.audit.samples import decision, journals, line_of, outcome

@@ -1,0 +1,1 @@
+"""Finds out what a log proves: whether it is whole, and where it first is not."""
