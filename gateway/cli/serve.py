@@ -13,8 +13,11 @@ from gateway.config.settings import Durability, HttpSettings
 from gateway.errors import UserError
 from gateway.identity.bearer import TokenBook
 from gateway.identity.identity import SHARED, Identity, of_process
+from gateway.relay.gateway import Gateway
+from gateway.relay.scraping import Scraping
 from gateway.relay.service import GatewayService
 from gateway.relay.wiring import open_gateway
+from gateway.telemetry.metering import Metering
 from gateway.transports.http_listener import HttpListener
 from gateway.transports.http_server import HttpLimits, HttpServer
 from gateway.wire.methods import HANDSHAKE_REVISIONS
@@ -125,7 +128,10 @@ async def _serve(
     durability: Durability = "process" if hosts <= _LOOPBACK else "power"
     running = open_gateway(loaded, durability=durability, hook=anonymous is SHARED)
     upstreams = loaded.settings.upstreams
-    service = GatewayService(running.gateway, upstreams, book, anonymous=anonymous)
+    scraping = _scraping(running.gateway, loaded.settings.http, local=hosts <= _LOOPBACK)
+    service = GatewayService(
+        running.gateway, upstreams, book, anonymous=anonymous, scraping=scraping
+    )
     limits = HttpLimits(
         max_message_bytes=loaded.settings.limits.max_message_bytes,
         hosts=hosts,
@@ -154,6 +160,17 @@ async def _serve(
         await listener.close(_CLOSE_GRACE_S)
         running.close()
     return 0
+
+
+def _scraping(gateway: Gateway, http: HttpSettings, *, local: bool) -> Scraping | None:
+    """Who may read the metrics; None where nothing is counted."""
+    if http.metrics == "off":
+        return None
+    metering = Metering(lambda: gateway.in_force.snapshot)
+    gateway.recorder.watches += (metering,)
+    # Callers through a proxy on this host cannot be told from callers on it.
+    readers = "token" if http.metrics == "loopback" and not local else http.metrics
+    return Scraping(gateway, metering, readers)
 
 
 def _announce(service: GatewayService, listener: HttpListener, anonymous: Identity | None) -> None:

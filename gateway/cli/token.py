@@ -23,6 +23,7 @@ from gateway.identity.tokens import (
     list_tokens,
     revoke_token,
 )
+from gateway.relay.scraping import READER
 from gateway.state import state_directory
 
 EXIT_FINDINGS: Final = 1
@@ -106,12 +107,14 @@ def create(
     """Make one token whose bearer may act as each AGENT, and print it: only its hash is kept.
 
     With one AGENT, clients use /UPSTREAM/mcp and /mcp. With several, they say which one by
-    /agents/NAME/UPSTREAM/mcp and /agents/NAME/mcp.
+    /agents/NAME/UPSTREAM/mcp and /agents/NAME/mcp. A token for @metrics alone reads /metrics, and
+    is no agent's.
     """
     if len(label) > _MAX_LABEL_CHARS:
         raise UserError(f"the label is longer than {_MAX_LABEL_CHARS} characters; shorten it")
     loaded, directory = _load(config, trusted=trusted)
-    _require_defined(loaded, agents)
+    if agents != (READER,):
+        _require_defined(loaded, agents)
     now_s = int(time.time())
     token, text = create_token(
         directory,

@@ -5,14 +5,14 @@ A narrowing takes effect at once. What would widen anything, or start a program,
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from gateway.agents import AgentDefinition, Finding
 from gateway.catalog.pins import Pins, is_looser, same_pins
 from gateway.config.accepted import Accepted
-from gateway.config.settings import HttpSettings, Mode, Settings
+from gateway.config.settings import HttpSettings, MetricsReaders, Mode, Settings
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.rules import RuleSet, with_former
 from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
@@ -27,6 +27,7 @@ ACCEPTED_VALUES = ("default_agent", "audit", "http", "limits", "mode", "native_t
 STANDINGS = ("main_thread", "builtin_agents")
 """Keys of gateway.yaml: those with one value, and those about callers without an agent file."""
 _NATIVE_TOOLS: tuple[Govern, ...] = ("off", "observe", "enforce")
+_READERS: tuple[MetricsReaders, ...] = get_args(MetricsReaders)
 _NAMED = 5
 
 
@@ -165,7 +166,11 @@ def _effective(now: Settings, before: Settings) -> Settings:
 
 def _http(now: HttpSettings, before: HttpSettings) -> HttpSettings:
     """As it was accepted, but for callers without a token: whom the file lets out is out."""
-    return before if now.anonymous is not None else msgspec.structs.replace(before, anonymous=None)
+    return msgspec.structs.replace(
+        before,
+        anonymous=before.anonymous if now.anonymous is not None else None,
+        metrics=min(now.metrics, before.metrics, key=_READERS.index),
+    )
 
 
 def _standing(now: Standing | None, before: Standing | None) -> Standing | None:

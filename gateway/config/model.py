@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.catalog.pins import OnText, Wildcards
-from gateway.config.settings import MIB, ArgumentLevel, Durability, Mode
+from gateway.config.settings import MIB, ArgumentLevel, Durability, MetricsReaders, Mode
 from gateway.documents import Document
 from gateway.errors import UserError
 from gateway.policy.snapshot import Govern
@@ -123,6 +123,7 @@ class Http(Part):
     allowed_hosts: list[Host] = []
     allowed_origins: list[Origin] = []
     anonymous: Literal["loopback"] | None = None
+    metrics: MetricsReaders = "loopback"
     tokens: FilledText | None = None
 
 

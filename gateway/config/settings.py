@@ -16,6 +16,7 @@ from gateway.policy.snapshot import Govern, OperatorEntry, Standing
 ArgumentLevel = Literal["none", "shape", "full"]
 Durability = Literal["process", "power"]
 Mode = Literal["observe", "enforce"]
+MetricsReaders = Literal["off", "token", "loopback", "anyone"]
 
 MIB = 1024 * 1024
 
@@ -81,6 +82,8 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where `gateway serve` listens, and which Host and Origin headers it takes besides its own.
 
+    `metrics` says who may read `/metrics` without a token of their own: callers on this host where
+    the service is for this host alone, or anyone. "token": nobody; "off": there are none.
     `anonymous` "loopback": callers on this host need no token. `tokens` is the file or directory
     that holds the tokens, None the user's own.
     """
@@ -90,6 +93,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     anonymous: Literal["loopback"] | None = None
+    metrics: MetricsReaders = "loopback"
     tokens: str | None = None
 
 

@@ -117,6 +117,8 @@ class Deciding:
             call.params,
             partial(self._decided, call, verdict, failure),
             snapshot=snapshot,
+            started_ns=call.started_ns,
+            request=call.client_id,
         )
 
     def _ask_guards(self, call: Call, tool_id: str, failure: Failure | None) -> bool:

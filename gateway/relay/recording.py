@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -26,8 +27,10 @@ from gateway.identity.identity import HostCall as HostSaid
 from gateway.identity.identity import Identity
 from gateway.policy.values import Action
 from gateway.policy.values import Decision as Verdict
-from gateway.wire.envelope import Response
+from gateway.telemetry.watch import Begun, Ended, Watch
+from gateway.wire.envelope import RequestId, Response
 from gateway.wire.params import Params, encode
+from gateway.wire.trace import trace_context
 
 _INLINE_BYTES = 64 * 1024
 """Results up to this size are digested on the event loop, larger ones in a thread."""
@@ -72,6 +75,8 @@ class Recorder:
         self._now = Timestamps()
         self.new_call_id: Callable[[], str] = CallIds()
         self._waiting: list[tuple[Record, Committed | None]] = []
+        self.watches: tuple[Watch, ...] = ()
+        """Who else is told of everything that is recorded."""
 
     @property
     def writable(self) -> bool:
@@ -102,6 +107,8 @@ class Recorder:
             data=data,
         )
         self._append(record, None)
+        for watch in self.watches:
+            watch.event(event, session, upstream)
 
     def decision(
         self,
@@ -114,16 +121,37 @@ class Recorder:
         then: Committed,
         *,
         snapshot: str | None = None,
+        started_ns: int | None = None,
+        request: RequestId | None = None,
     ) -> None:
         """Record a decision; `then` is called once it is committed, or cannot be.
 
         `snapshot` is the digest of what was decided on, where it is not that of the start.
+        `started_ns` and `request`, the client's id, are for those who watch.
         """
         summary = None
         if "arguments" in params:
             level = self._arguments_for.get(verdict.tool_id, self._arguments)
             arguments = params["arguments"]
             summary = summarise_arguments(level, arguments, encode(arguments), self._digester)
+        context = trace_context(params["_meta"]) if "_meta" in params else None
+        trace = None if context is None else context.traceparent
+        if self.watches:
+            begun = Begun(
+                call,
+                time.monotonic_ns() if started_ns is None else started_ns,
+                party.session,
+                party.transport,
+                party.protocol,
+                identity.agent,
+                action,
+                verdict,
+                params,
+                request,
+            )
+            for watch in self.watches:
+                trace = watch.decided(begun) or trace
+            then = partial(self._committed, begun, then)
         record = Decision(
             time=self._now(),
             call=call,
@@ -148,7 +176,7 @@ class Recorder:
             snapshot=self._snapshot if snapshot is None else snapshot,
             definition=verdict.definition or None,
             host=None if identity.host is None else _host(identity.host),
-            trace=_trace(params) if "_meta" in params else None,
+            trace=trace,
         )
         self._append(record, then)
 
@@ -161,13 +189,12 @@ class Recorder:
             duration_us=_since_us(started_ns),
             error_code=code,
         )
-        self._append(record, None)
+        self._ended(record)
 
     def done(self, call: str, started_ns: int) -> None:
         """Record that something was carried out that nobody answers."""
         duration_us = _since_us(started_ns)
-        record = Outcome(time=self._now(), call=call, status="ok", duration_us=duration_us)
-        self._append(record, None)
+        self._ended(Outcome(time=self._now(), call=call, status="ok", duration_us=duration_us))
 
     def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
         """Record an answer: its size, its keyed digest, and whether it was an error."""
@@ -224,7 +251,24 @@ class Recorder:
             result_size_bytes=result.nbytes,
             result_digest=digest,
         )
+        self._ended(record, result)
+
+    def _ended(self, record: Outcome, result: memoryview | None = None) -> None:
         self._append(record, None)
+        if self.watches:
+            ended = Ended(record.call, record.status, record.duration_us, record.error_code, result)
+            for watch in self.watches:
+                watch.ended(ended)
+
+    def _committed(
+        self, begun: Begun, then: Committed, unavailable: AuditUnavailable | None
+    ) -> None:
+        """A decision is in the log; where it cannot be, the call ends here."""
+        if unavailable is not None and not begun.decision.refuses:
+            duration_us = _since_us(begun.started_ns)
+            for watch in self.watches:
+                watch.ended(Ended(begun.call, "unrecorded", duration_us))
+        then(unavailable)
 
 
 class _ToolResult(msgspec.Struct, rename="camel"):
@@ -273,12 +317,6 @@ def _host(call: HostSaid) -> HostCall:
         agent_type=call.agent_type,
         agent_id=call.agent_id,
     )
-
-
-def _trace(params: Params) -> str | None:
-    meta = params.get("_meta")
-    trace = meta.get("traceparent") if isinstance(meta, dict) else None
-    return trace if isinstance(trace, str) else None
 
 
 def _since_us(started_ns: int) -> int:

@@ -11,6 +11,7 @@ from gateway.relay.core import SessionCore
 from gateway.relay.fronts import StatelessEndpoint
 from gateway.relay.gateway import Gateway
 from gateway.relay.handshake_client import HandshakeClient
+from gateway.relay.scraping import Scraping
 from gateway.relay.shared import SharedUpstreams
 from gateway.relay.surface import Aggregate, Mirror, Surface
 from gateway.transports.client import Outlet
@@ -43,8 +44,10 @@ class GatewayService:
         tokens: TokenBook,
         *,
         anonymous: Identity | None,
+        scraping: Scraping | None = None,
     ) -> None:
         self._gateway = gateway
+        self._scraping = scraping
         self._tokens = tokens
         self._anonymous = anonymous
         names = tuple(upstreams)
@@ -130,6 +133,12 @@ class GatewayService:
             return None
         told = "the configuration's files were changed and refused, so those before are in force"
         return f"{told}: {refused}" if loopback else told
+
+    def scrape(self, authorization: tuple[bytes, ...], *, loopback: bool) -> bytes | Denied:
+        """What is counted, or why it is not shown."""
+        if self._scraping is None:
+            return _NOT_FOUND
+        return self._scraping.answer(self._tokens, authorization, loopback=loopback)
 
     async def close(self) -> None:
         """End what stateless clients shared."""

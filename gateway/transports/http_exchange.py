@@ -118,8 +118,13 @@ class HttpRequest:
         """Whether an answer has begun."""
         return self._state is not _State.OPEN
 
-    def respond(self, status: int, body: bytes = b"", lines: bytes = b"") -> None:
-        """Answer with a JSON body, or with none; `lines` are further headers with line ends."""
+    def respond(
+        self, status: int, body: bytes = b"", lines: bytes = b"", *, kind: bytes = CONTENT_JSON
+    ) -> None:
+        """Answer with a JSON body, or with none; `lines` are further headers with line ends.
+
+        `kind` is the header line that says what else the body is.
+        """
         if self._state is not _State.OPEN:
             return
         self._state = _State.OVER
@@ -127,7 +132,7 @@ class HttpRequest:
         if self.keep and not self.complete and not self._skips_body():
             self.keep = False
         if body:
-            lines = CONTENT_JSON + lines
+            lines = kind + lines
         if status != HTTPStatus.NO_CONTENT:
             lines = b"content-length: %d\r\n%b" % (len(body), lines)
         head = self._head(status, lines)

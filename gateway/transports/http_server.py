@@ -1,7 +1,7 @@
 """The client side over streamable HTTP: who may speak to it, and what becomes of each request."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -34,6 +34,7 @@ _PRIMED_SINCE = b"2025-11-25"
 """The first revision whose clients take an event without data."""
 _REVISION_KEY = PROTOCOL_VERSION.encode()
 _KNOWN_HOSTS = 256
+_METRICS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -95,6 +96,9 @@ class Service(Protocol):
     def warning(self, *, loopback: bool) -> str | None:
         """What somebody should look at though calls are served, or None."""
 
+    def scrape(self, authorization: tuple[bytes, ...], *, loopback: bool) -> bytes | Denied:
+        """What is counted, as text for whoever scrapes it, or why it is not shown."""
+
     async def close(self) -> None:
         """End what clients without a session shared."""
 
@@ -110,7 +114,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
 
 class HttpServer:
-    """Endpoints of the service, `/healthz` and `/readyz`. Is an Application.
+    """Endpoints of the service, `/healthz`, `/readyz` and `/metrics`. Is an Application.
 
     Of every request Host and Origin are looked at first; then the service admits it; then comes
     everything else.
@@ -147,6 +151,12 @@ class HttpServer:
         if request.path == "/healthz":
             request.respond(200, b'{"status":"ok"}')
             return None
+        if request.path == "/metrics":
+            scraped = self._service.scrape(request.authorization, loopback=request.loopback)
+            if isinstance(scraped, Denied):
+                _refuse(scraped)
+            request.respond(200, scraped, kind=_METRICS)
+            return None
         if request.path == "/readyz":
             problem = self._service.problem()
             body = {"status": "ready"} if problem is None else {"status": "no", "reason": problem}
@@ -159,9 +169,7 @@ class HttpServer:
             request.path, request.authorization, loopback=request.loopback
         )
         if isinstance(admission, Denied):
-            challenge = admission.challenge
-            lines = b"" if challenge is None else header_line("www-authenticate", challenge)
-            raise Refused(admission.status, admission.message, lines)
+            _refuse(admission)
         if self._closed:
             raise Refused(503, "The gateway is stopping")
         if request.method == "POST":
@@ -346,6 +354,12 @@ class HttpServer:
         revision = headers.get(b"mcp-protocol-version")
         if revision is not None and revision not in self._revisions:
             raise Refused(400, "The MCP-Protocol-Version is not supported")
+
+
+def _refuse(denied: Denied) -> NoReturn:
+    challenge = denied.challenge
+    lines = b"" if challenge is None else header_line("www-authenticate", challenge)
+    raise Refused(denied.status, denied.message, lines)
 
 
 def _check_post(headers: Mapping[bytes, bytes]) -> None:
