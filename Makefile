@@ -42,6 +42,10 @@ test-real: $(PACKAGES) ## Run every test with real parts, those that take long i
 	@tests/docker/setup
 	$(PYTEST) -m real $(ARGS)
 
+.PHONY: torture
+torture: $(PACKAGES) ## Kill the gateway under load a hundred times and verify the log each time (ROUNDS=n).
+	TORTURE_ROUNDS=$(or $(ROUNDS),100) $(BIN)/pytest tests/e2e/test_torture.py $(ARGS)
+
 .PHONY: conformance
 conformance: $(PACKAGES) ## Run the official conformance suite directly and through the gateway.
 	@tests/real/setup --newest
