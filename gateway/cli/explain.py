@@ -24,6 +24,7 @@ from gateway.policy.compile import meanings_of, resolution_findings
 from gateway.policy.decide import decide
 from gateway.policy.explanation import Saying, changes_to_allow, sayings
 from gateway.policy.judge import Facts
+from gateway.policy.remedy import remedy
 from gateway.policy.snapshot import Grant, UpstreamPermissions
 from gateway.policy.trial import answers_to
 from gateway.policy.values import Action, Context, Decision
@@ -245,6 +246,12 @@ def _explain(
         catalog, arguments=call.arguments, now=call.now, means=call.means, answers=answers
     )
     decision = decide(agent, action, loaded.snapshot, context)
+    if decision.rule == "not declared":
+        # Of a call it is also told which declared tool resembles it.
+        called = msgspec.structs.replace(action, method="tools/call")
+        decision = decide(agent, called, loaded.snapshot, context)
+    rules = loaded.snapshot.rules
+    found = remedy(rules.applying(agent, wanted), facts, rules, wanted)
     return Explanation(
         agent=agent,
         upstream=upstream,
@@ -258,7 +265,9 @@ def _explain(
         successor=tool_id(upstream, successor) if successor is not None else None,
         findings=_without_effect(loaded, agent, wanted),
         rules=said,
-        changes=changes_to_allow(permissions, upstream, spelling, decision, said),
+        changes=changes_to_allow(
+            permissions, upstream, spelling, loaded.settings.upstreams, decision, said, found
+        ),
     )
 
 
@@ -348,7 +357,7 @@ _VERDICTS = {"allow": "allowed", "ask": "allowed only after a person says yes", 
 def _said(saying: Saying) -> str:
     text = f"{saying.rule}{_at(saying.file, saying.line)}: {saying.text}"
     if saying.says == "depends":
-        text += ": give --arguments"
+        text += " (give --arguments)"
     if saying.limits:
         text += f"; {saying.limits} (the running gateway counts)"
     return f"{text} (only observed)" if saying.observe else text

@@ -57,13 +57,18 @@ class Matcher:
 
     def mismatch(self, arguments: Mapping[str, object], answers: Answers) -> str:
         """Why arguments do not match, for a model; never with the value of an argument."""
+        found = self.errors(arguments, answers)[:_SHOWN_NAMES]
+        return "; ".join(dict.fromkeys(_words(error) for error in found))
+
+    def errors(self, arguments: Mapping[str, object], answers: Answers) -> "list[ValidationError]":
+        """Everything that does not match, in the order of its places."""
 
         def every() -> "list[ValidationError]":
             return list(self._validator.iter_errors(arguments))
 
         found = every() if self._verdicts is None else self._verdicts.judge(answers, every)
         found.sort(key=lambda error: ([str(each) for each in error.instance_path], error.message))
-        return "; ".join(dict.fromkeys(_words(error) for error in found[:_SHOWN_NAMES]))
+        return found
 
     def jobs(self, arguments: Mapping[str, object]) -> "tuple[Job, ...]":
         """What slow guards must be asked before these arguments are judged."""
@@ -154,7 +159,7 @@ def _limited(before: Mapping[str, Any], limit: Mapping[str, Any], rule: Rule) ->
     words = []
     for key, value in limit.items():
         if key not in KEYWORDS:
-            words.append(f"{key} {_shown(value)}")
+            words.append(f"{key} {shown(value)}")
         elif key not in result:
             result[key] = value
         elif key == "enum" and isinstance(result[key], list):
@@ -166,7 +171,7 @@ def _limited(before: Mapping[str, Any], limit: Mapping[str, Any], rule: Rule) ->
     if rest:
         branches = result.get("allOf")
         result["allOf"] = [*(branches if isinstance(branches, list) else ()), rest]
-    words = [*_limits(limit), *words]
+    words = [*in_words(limit), *words]
     told = f"Limited by policy {rule.name}: {rule.message or '; '.join(words) or 'see schema'}"
     said = result.get("description")
     text = f"{told.rstrip('.')}."
@@ -184,11 +189,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _limits(limit: Mapping[str, Any]) -> Iterator[str]:
+def in_words(limit: Mapping[str, Any]) -> Iterator[str]:
+    """What a schema says of a value by itself."""
     for key, value in limit.items():
         sentence = _SENTENCES.get(key)
         if sentence is not None and key not in ("required", "type"):
-            yield sentence.format(_shown(value))
+            yield sentence.format(shown(value))
 
 
 _SENTENCES: Mapping[str, str] = {
@@ -213,7 +219,7 @@ _SENTENCES: Mapping[str, str] = {
 
 
 def _words(error: "ValidationError") -> str:
-    where = _path(error.instance_path)
+    where = path_in_words(error.instance_path)
     subject = f"the argument {where}" if where else "the arguments"
     kind = error.kind
     name = kind.name
@@ -227,7 +233,7 @@ def _words(error: "ValidationError") -> str:
     if name == "falseSchema":
         return f"{subject} is not allowed"
     if name in _SENTENCES:
-        return f"{subject} {_SENTENCES[name].format(_shown(kind.value))}"
+        return f"{subject} {_SENTENCES[name].format(shown(kind.value))}"
     if hasattr(kind, "keyword"):
         # A guard's own words, which tell what it refuses.
         return f"{subject}: {error.message[:_SHOWN_CHARS]}"
@@ -241,7 +247,7 @@ def named(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _path(where: Sequence[str | int]) -> str:
+def path_in_words(where: Sequence[str | int]) -> str:
     text = ""
     for key in where:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
@@ -252,8 +258,8 @@ def _shown_name(name: str) -> str:
     return ascii(name[:60])
 
 
-def _shown(value: object) -> str:
-    """A value of a rule, never one of a call."""
+def shown(value: object) -> str:
+    """A value of a rule, never one of a call; cut where it is long."""
     items = value if isinstance(value, list) else [value]
     text = ", ".join(_encoded(each) for each in items)
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."

@@ -1,16 +1,18 @@
 """What every rule says of one call, and the smallest change that would allow it (pure)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from gateway.catalog.names import normalise, tool_id
-from gateway.policy.judge import Facts, refusal_by
+from gateway.policy.judge import Facts, in_times, refusal_by
 from gateway.policy.limits import in_words
+from gateway.policy.remedy import Remedy
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import AgentPermissions, Grant, Snapshot, UpstreamPermissions
 from gateway.policy.values import Decision
+from gateway.policy.wording import arguments_in_words
 
 Says: TypeAlias = Literal["denies", "asks", "nothing", "depends"]
 """What a rule says: "depends" where it is about arguments, and they are not known."""
@@ -42,15 +44,37 @@ def sayings(agent: str, wanted: str, snapshot: Snapshot, facts: Facts) -> tuple[
 
 def _saying(rule: Rule, wanted: str, snapshot: Snapshot, facts: Facts) -> Saying:
     says: Says
+    condition = _condition(rule)
     if rule.arguments is not None and facts.arguments is None:
-        says, text = "depends", f"{rule.effect}, by the arguments"
+        says, text = "depends", f"{_DOES[rule.effect]} {condition}"
     elif (refusal := refusal_by(_wordless(rule), facts, snapshot.rules, wanted)) is None:
-        says, text = "nothing", f"{rule.effect}, does not refuse this call"
+        says, text = "nothing", f"{_DOES[rule.effect]} {condition}".rstrip() + _passes(rule)
     else:
-        says, text = ("asks" if refusal.effect == "ask" else "denies"), refusal.reason
+        says = "asks" if refusal.effect == "ask" else "denies"
+        text = refusal.reason.removeprefix(f"the rule {rule.name!r} ")
+        if text.startswith(("denies ", "asks ")):
+            text = f"{_DOES[rule.effect]} {condition}".rstrip()
     by_arguments = rule.arguments is not None
     limits = "" if rule.limits is None else in_words(rule.limits)
     return Saying(rule.name, rule.file, rule.line, says, text, by_arguments, rule.observe, limits)
+
+
+_DOES = {"deny": "denies it", "ask": "asks a person", "allow-only-if": "allows it"}
+
+
+def _condition(rule: Rule) -> str:
+    """When a rule does that, in words."""
+    conditions = [] if rule.when is None else [in_times(rule.when)]
+    if rule.arguments is not None:
+        conditions.append(f"if {arguments_in_words(rule.arguments)}")
+    only = "only " if rule.effect == "allow-only-if" and conditions else ""
+    return only + ", ".join(conditions)
+
+
+def _passes(rule: Rule) -> str:
+    if rule.effect == "allow-only-if":
+        return "" if rule.limits is not None and rule.arguments is None else ": so it is"
+    return ": not this call"
 
 
 def _wordless(rule: Rule) -> Rule:
@@ -61,17 +85,20 @@ def changes_to_allow(
     agent: AgentPermissions,
     upstream: str,
     tool: str,
+    known: Collection[str],
     decision: Decision,
     said: tuple[Saying, ...],
+    found: Remedy,
 ) -> tuple[str, ...]:
     """What a person would have to change, all of it, for a denied call to be allowed.
 
-    Empty where nothing is denied, or where no change of a file would do.
+    Empty where nothing is denied, or where no change of a file would do. `found` are edits of
+    the call, `known` the configured upstreams.
     """
     if decision.effect == "allow":
         return ()
-    by_lists = _of_agent(agent) or tuple(_of_lists(agent, upstream, tool))
-    by_rules = (_of_rule(each) for each in said if _stops(each))
+    by_lists = _of_agent(agent) or tuple(_of_lists(agent, upstream, tool, known))
+    by_rules = _of_rules([each for each in said if _stops(each)], found)
     changes = (*by_lists, *by_rules, *_of_others(decision))
     return tuple(dict.fromkeys(changes))
 
@@ -83,7 +110,11 @@ def _of_agent(agent: AgentPermissions) -> tuple[str, ...]:
     return (f"mend what refuses the agent as a whole{_at(refusal)}: {refusal.text}",)
 
 
-def _of_lists(agent: AgentPermissions, upstream: str, tool: str) -> Iterator[str]:
+def _of_lists(
+    agent: AgentPermissions, upstream: str, tool: str, known: Collection[str]
+) -> Iterator[str]:
+    if upstream not in known:
+        yield f"configure an upstream {upstream!r}, or correct the tool id"
     here = agent.upstreams.get(upstream, UpstreamPermissions())
     spelling, wanted = normalise(tool), tool_id(upstream, tool)
     if here.declared.find(spelling) is None:
@@ -100,11 +131,25 @@ def _stops(saying: Saying) -> bool:
     return saying.says in ("denies", "asks") and not saying.observe
 
 
-def _of_rule(saying: Saying) -> str:
-    where = f"the rule {saying.rule!r} ({saying.file}:{saying.line})"
-    if saying.by_arguments:
-        return f"call it with arguments that {where} lets pass, or change that rule"
-    return f"change or remove {where}"
+def _of_rules(said: Sequence[Saying], found: Remedy) -> Iterator[str]:
+    mended = [each for each in said if each.by_arguments and each.rule not in found.stuck]
+    if mended and found.edits:
+        call = " and ".join(edit.text for edit in found.edits)
+        yield f"in the call, {call}; or {' and '.join(map(_change, mended))}"
+    for each in said:
+        if each.says == "asks":
+            yield f"have a person approve it, or {_change(each)}"
+        elif not each.by_arguments:
+            yield _change(each)
+        elif each not in mended or not found.edits:
+            where = f"({each.file}:{each.line})"
+            yield f"call it as the rule {each.rule!r} {where} demands, or change that rule"
+
+
+def _change(saying: Saying) -> str:
+    # What is shipped is the same everywhere; a copy of it can be named in its place.
+    copy = " in a copy of the pack" if saying.file.startswith("pack:") else ""
+    return f"change or remove the rule {saying.rule!r} ({saying.file}:{saying.line}){copy}"
 
 
 def _of_others(decision: Decision) -> Iterator[str]:

@@ -88,7 +88,7 @@ def _refused(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str) -> str | No
     due = _is_due(rule.when, facts)
     if rule.effect == "allow-only-if":
         if due is False:
-            return f"the rule {rule.name!r} allows {tool_id} {_times(rule.when)} only"
+            return f"the rule {rule.name!r} allows {tool_id} {in_times(rule.when)} only"
         if rule.arguments is None:
             return None
         hollow = _hollow(rule, rule.arguments, facts, rules)
@@ -110,7 +110,7 @@ def _refused(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str) -> str | No
             return None
     with_such = " with such arguments" if rule.arguments is not None else ""
     if rule.when is not None:
-        with_such += f" {_times(rule.when)}"
+        with_such += f" {in_times(rule.when)}"
     if rule.effect == "ask":
         return f"the rule {rule.name!r} asks a person for {tool_id}{with_such}; {_NO_APPROVALS}"
     return f"the rule {rule.name!r} denies {tool_id}{with_such}"
@@ -176,7 +176,7 @@ def _on(when: When, day: int) -> bool:
 DAYS: Sequence[str] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-def _times(when: When | None) -> str:
+def in_times(when: When | None) -> str:
     """The condition in words."""
     if when is None:
         return ""

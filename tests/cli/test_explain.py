@@ -299,14 +299,12 @@ class TestRules:
         assert outcome.out.splitlines()[0].endswith(": denied")
         assert facts(outcome)["reason"] == "Ask for less"
         assert told(outcome, "rules") == [
-            "few-rows (rules.yaml:2): the rule 'few-rows' refuses it: the argument 'rows' must be "
-            "at most 10",
-            "office (rules.yaml:10): allow-only-if, does not refuse this call",
-            "watch (rules.yaml:14): the rule 'watch' denies mcp__srv__echo (only observed)",
+            "few-rows (rules.yaml:2): refuses it: the argument 'rows' must be at most 10",
+            "office (rules.yaml:10): allows it only to callers known by process: so it is",
+            "watch (rules.yaml:14): denies it (only observed)",
         ]
         assert told(outcome, "to allow it") == [
-            "call it with arguments that the rule 'few-rows' (rules.yaml:2) lets pass, or change "
-            "that rule"
+            "in the call, give 'rows' as 10; or change or remove the rule 'few-rows' (rules.yaml:2)"
         ]
 
     def test_with_arguments_that_pass_it_is_allowed(self, ruled: Project, run: Run) -> None:
@@ -329,7 +327,7 @@ class TestRules:
             ": allowed, if the upstream offers it, if its arguments are as the rules say"
         )
         assert told(outcome, "rules")[0] == (
-            "few-rows (rules.yaml:2): allow-only-if, by the arguments: give --arguments"
+            "few-rows (rules.yaml:2): allows it only if 'rows' is at most 10 (give --arguments)"
         )
 
     def test_how_the_caller_is_known_can_be_said(self, ruled: Project, run: Run) -> None:
@@ -349,7 +347,7 @@ class TestRules:
         outcome = run("explain", "tester", "mcp__srv__asking")
         assert told(outcome, "to allow it") == [
             f"add mcp__srv__asking to the agent's tools ({FILE}:4)",
-            "change or remove the rule 'ask-first' (rules.yaml:7)",
+            "have a person approve it, or change or remove the rule 'ask-first' (rules.yaml:7)",
         ]
 
     @pytest.mark.parametrize("text", ["x", "[]", "1", "[" * 100_000])
