@@ -6,18 +6,21 @@ call.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
+from gateway.audit.calls import Call, Filters
 from gateway.audit.database import connect, reset
 from gateway.audit.files import index_file
+from gateway.audit.filling import WORDS
 from gateway.audit.indexing import bring_up_to_date
+from gateway.audit.lines import LineReader, Place
 from gateway.audit.reader import UNFINISHED, Problem
-from gateway.audit.sql_log import CallLines, SqlLog, Values
+from gateway.audit.sql_log import CallLines, SqlLog, Values, Where
 from gateway.errors import UserError
 
 T = TypeVar("T")
@@ -29,6 +32,7 @@ class Index(SqlLog):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = index_file(directory)
+        self._reader: LineReader | None = None  # while all calls are streamed
         with self._explained():
             self._db = connect(self._path)
 
@@ -60,12 +64,18 @@ class Index(SqlLog):
         """Bring the index up to date with the journals. Raises UserError when it cannot."""
         self._recovering(lambda: bring_up_to_date(self._db, self._directory))
 
+    def stream(self, filters: Filters) -> Iterator[Call]:
+        """As `AuditLog` says."""
+        with closing(LineReader(self._directory)) as self._reader:
+            yield from super().stream(filters)
+        self._reader = None
+
     def problems(self) -> list[Problem]:
         """What in the journals was no record when the index was last brought up to date."""
         rows = self._rows(
             "SELECT name, problem.offset, problem.size_bytes, reason FROM problem "
             "JOIN journal ON journal.id = problem.journal UNION ALL "
-            "SELECT name, offset, size_bytes - offset, ? FROM journal WHERE size_bytes > offset "
+            "SELECT name, offset, unfinished_bytes, ? FROM journal WHERE unfinished_bytes > 0 "
             "ORDER BY 1, 2",
             (UNFINISHED,),
         )
@@ -95,22 +105,71 @@ class Index(SqlLog):
 
         return self._recovering(select)
 
+    def _counted(
+        self, columns: Sequence[str], where: Where, aggregates: Sequence[str] = ()
+    ) -> list[Any]:
+        # Counted by the numbers of words, in the order of an index where there is one, and only
+        # the groups are put into words: several times faster than over the view.
+        numbers = ", ".join(map(str, range(1, len(columns) + 1)))
+        conditions = [
+            f"{column} IN (SELECT id FROM word WHERE text {condition} ?)" if column else condition
+            for column, condition in where.conditions
+        ]
+        statement = (
+            f"SELECT {', '.join((*columns, 'count(*)', *aggregates))} "
+            f"FROM call {'WHERE' if conditions else ''} {' AND '.join(conditions)} "
+            f"GROUP BY {numbers}"
+        )
+        with self.snapshot():
+            rows = self._rows(statement, where.values)
+            worded = [number for number, column in enumerate(columns) if column in WORDS["call"]]
+            used = {row[number] for number in worded for row in rows} - {None}
+            words = self._words(used)
+        for number in worded:
+            rows = [(*row[:number], words.get(row[number]), *row[number + 1 :]) for row in rows]
+        return rows
+
+    def _words(self, ids: Collection[int]) -> dict[int | None, str | None]:
+        if not ids:
+            return {None: None}
+        statement = "SELECT id, text FROM word WHERE id IN carray(?)"
+        return {None: None, **dict(self._rows(statement, (apsw.carray(array("q", ids)),)))}
+
     def _call_lines(self, ids: Sequence[int]) -> dict[int, CallLines]:
-        if not ids:  # which an array cannot be bound without
+        if not ids:  # an empty array cannot be bound
             return {}
         rows = self._rows(
-            "SELECT decision.id, decision.line, (SELECT line FROM outcome "
-            "WHERE outcome.call = decision.call ORDER BY time, id LIMIT 1) "
-            "FROM decision WHERE id IN carray(?)",
+            "SELECT call.id, journal.name, call.offset, call.size_bytes, "
+            "ended.name, outcome_offset, outcome_size_bytes FROM call "
+            "JOIN journal ON journal.id = call.journal "
+            "LEFT JOIN journal AS ended ON ended.id = outcome_journal "
+            "WHERE call.id IN carray(?)",
             (apsw.carray(array("q", ids)),),
         )
-        return {identifier: (decision, outcome) for identifier, decision, outcome in rows}
+        places = {row[0]: (row[1:4], None if row[4] is None else row[4:7]) for row in rows}
+        lines = self._lines(place for both in places.values() for place in both if place)
+        return {
+            identifier: (lines[decision], outcome and lines.get(outcome))
+            for identifier, (decision, outcome) in places.items()
+            if decision in lines
+        }
 
     def _event_lines(self, ids: Sequence[int]) -> dict[int, bytes]:
         if not ids:
             return {}
-        statement = "SELECT id, line FROM event WHERE id IN carray(?)"
-        return dict(self._rows(statement, (apsw.carray(array("q", ids)),)))
+        rows = self._rows(
+            "SELECT event.id, name, event.offset, event.size_bytes FROM event "
+            "JOIN journal ON journal.id = journal WHERE event.id IN carray(?)",
+            (apsw.carray(array("q", ids)),),
+        )
+        lines = self._lines(row[1:] for row in rows)
+        return {row[0]: lines[row[1:]] for row in rows if row[1:] in lines}
+
+    def _lines(self, places: Iterable[Place]) -> dict[Place, bytes]:
+        if self._reader is not None:
+            return self._reader.read(places)
+        with closing(LineReader(self._directory)) as reader:
+            return reader.read(places)
 
     def _recovering(self, operation: Callable[[], T]) -> T:
         """The result of `operation`, after a rebuild if the index turns out to be damaged."""

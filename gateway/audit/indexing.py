@@ -1,15 +1,17 @@
 """Brings the index up to date with the journals, a bounded number of records at a time."""
 
+import gzip
+import zlib
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import apsw
-import msgspec
 
+from gateway.audit.database import make_indexes
 from gateway.audit.files import journal_files
-from gateway.audit.latency import slot_of
-from gateway.audit.reader import UNFINISHED, Problem, Row, open_journal, read_journal
+from gateway.audit.filling import Batch, Words, drop_unused_words, forget
+from gateway.audit.reader import UNFINISHED, Problem, open_journal, read_journal
 
 BATCH_RECORDS: Final = 50_000  # in one transaction, so that other readers get their turn
 FINGERPRINT_BYTES: Final = 4096
@@ -24,6 +26,7 @@ def bring_up_to_date(db: apsw.Connection, directory: Path) -> None:
     if _outdated(db, directory):
         while _advance(db, directory):
             pass
+    make_indexes(db)
 
 
 class _Indexed(NamedTuple):
@@ -72,8 +75,9 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
             "SELECT id, name, size_bytes, modified_ns, offset, fingerprint FROM journal"
         )
     }
-    for name in known.keys() - files.keys():
-        _forget(db, known[name])
+    forgotten = [known[name].id for name in known.keys() - files.keys()]
+    forget(db, forgotten)
+    words = Words(db)
     room = BATCH_RECORDS
     for name, path in files.items():
         indexed = known.get(name)
@@ -82,15 +86,19 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
             if indexed is not None and state == indexed.state:
                 continue
             if room <= 0:
-                return True
+                break
             if indexed is not None and not _continues(path, indexed):
-                _forget(db, indexed)
+                forget(db, [indexed.id])
+                forgotten.append(indexed.id)
                 indexed = None
             if indexed is None:
                 indexed = _introduce(db, name)
-            room -= _read(db, path, indexed, state, room)
+            batch = Batch(db, words, indexed.id)
+            room -= _read(db, path, batch, indexed, state, room)
         except FileNotFoundError:
             continue  # deleted meanwhile: the next refresh sees that it is gone
+    if forgotten:
+        drop_unused_words(db)
     return room <= 0
 
 
@@ -100,101 +108,53 @@ def _continues(path: Path, indexed: _Indexed) -> bool:
 
 
 def _fingerprint(path: Path, offset: int) -> str:
-    """A digest of the two ends of what is before `offset`; another one when the file is shorter."""
+    """A digest of the two ends of what is before `offset`; another one when the file is shorter.
+
+    Of a compressed file that is damaged there is none, so it is read again when it changes.
+    """
     with open_journal(path) as file:
-        ends = file.read(min(offset, FINGERPRINT_BYTES))
-        file.seek(max(0, offset - FINGERPRINT_BYTES))
-        ends += file.read(min(offset, FINGERPRINT_BYTES))
+        try:
+            ends = file.read(min(offset, FINGERPRINT_BYTES))
+            file.seek(max(0, offset - FINGERPRINT_BYTES))
+            ends += file.read(min(offset, FINGERPRINT_BYTES))
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return ""
     return sha256(ends).hexdigest()
 
 
 def _introduce(db: apsw.Connection, name: str) -> _Indexed:
-    db.execute("INSERT INTO journal VALUES (NULL, ?, 0, 0, 0, '')", (name,))
+    db.execute("INSERT INTO journal VALUES (NULL, ?, 0, 0, 0, '', 0)", (name,))
     return _Indexed(db.last_insert_rowid(), (0, 0), 0, "")
 
 
-def _forget(db: apsw.Connection, indexed: _Indexed) -> None:
-    for statement in (
-        "DELETE FROM decision WHERE journal = ?",
-        "DELETE FROM outcome WHERE journal = ?",
-        "DELETE FROM event WHERE journal = ?",
-        "DELETE FROM problem WHERE journal = ?",
-        "DELETE FROM journal WHERE id = ?",
-    ):
-        db.execute(statement, (indexed.id,))
-
-
 def _read(
-    db: apsw.Connection, path: Path, indexed: _Indexed, state: tuple[int, int], room: int
+    db: apsw.Connection,
+    path: Path,
+    batch: Batch,
+    indexed: _Indexed,
+    state: tuple[int, int],
+    room: int,
 ) -> int:
     """Index up to `room` more records of one journal; how many there were."""
     problems: list[Problem] = []
-    decisions: list[tuple[object, ...]] = []
-    outcomes: list[tuple[object, ...]] = []
-    events: list[tuple[object, ...]] = []
-    offset, count = indexed.offset, 0
+    offset, count, unfinished_bytes = indexed.offset, 0, 0
     for entry in read_journal(path, problems.append, indexed.offset):
-        row = entry.row
-        beginning = (indexed.id, row.time)
-        if row.kind == "decision":
-            who = (row.session, row.agent, row.upstream)
-            where = (row.writer, row.seq)
-            what = (row.tool, row.name, row.method, row.decision, row.enforced)
-            why = (row.rule, row.file, row.line, row.reason)
-            decisions.append((*beginning, row.call, *where, *who, *what, *why, entry.line))
-        elif row.kind == "outcome":
-            end = (row.status, row.duration_us, _slot(row), row.error_code)
-            outcomes.append((*beginning, row.call, *end, entry.line))
-        else:
-            who = (row.session, row.agent, row.upstream)
-            about = _about(entry.line)
-            where = (row.writer, row.seq)
-            events.append((*beginning, *where, row.event or row.kind, *who, *about, entry.line))
+        batch.add(entry)
         offset = entry.offset + len(entry.line) + 1
         count += 1
         if count >= room:
             state = (0, 0)  # not read to its end: come back
             break
-    db.executemany(_insertion("decision", 18), decisions)
-    db.executemany(_insertion("outcome", 8), outcomes)
-    db.executemany(_insertion("event", 11), events)
+    batch.write()
     for problem in problems:
-        if problem.reason != UNFINISHED:
+        if problem.reason == UNFINISHED:
+            unfinished_bytes = problem.size_bytes
+        else:
             offset = max(offset, problem.offset + problem.size_bytes)
             db.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (indexed.id, *problem[1:]))
     db.execute(
-        "UPDATE journal SET size_bytes = ?, modified_ns = ?, offset = ?, fingerprint = ? "
-        "WHERE id = ?",
-        (*state, offset, _fingerprint(path, offset), indexed.id),
+        "UPDATE journal SET size_bytes = ?, modified_ns = ?, offset = ?, fingerprint = ?, "
+        "unfinished_bytes = ? WHERE id = ?",
+        (*state, offset, _fingerprint(path, offset), unfinished_bytes, indexed.id),
     )
     return count
-
-
-def _insertion(table: str, columns: int) -> str:
-    return f"INSERT INTO {table} VALUES (NULL{', ?' * columns})"
-
-
-def _slot(row: Row) -> int | None:
-    return None if row.duration_us is None else slot_of(row.duration_us)
-
-
-class _Data(msgspec.Struct, frozen=True, gc=False):
-    call: object = None
-    tool: object = None
-
-
-class _About(msgspec.Struct, frozen=True, gc=False):
-    data: _Data | None = None
-
-
-_decode_about = msgspec.json.Decoder(_About).decode
-
-
-def _about(line: bytes) -> tuple[str | None, str | None]:
-    """The call and the tool that an event's data name."""
-    try:
-        data = _decode_about(line).data or _Data()
-    except msgspec.ValidationError:  # of another version
-        return None, None
-    call, tool = data.call, data.tool
-    return call if isinstance(call, str) else None, tool if isinstance(tool, str) else None

@@ -85,8 +85,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     first: str
     last: str
-    reason: str | None
-    call: str
+    reason: str | None = None
+    call: str = ""
 
 
 class Performance(msgspec.Struct, frozen=True, kw_only=True):

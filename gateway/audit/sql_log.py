@@ -16,9 +16,8 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -54,10 +53,9 @@ _OF_EVENT: Final = ("time", "writer", "seq", "event", "session", "agent", "upstr
 _CALL_COLUMNS: Final = ", ".join(("id", *_OF_DECISION, *_OF_OUTCOME))
 _EVENT_COLUMNS: Final = ", ".join(("id", *_OF_EVENT))
 
-_REFUSED: Final = "sum(CASE WHEN decision <> 'allow' AND enforced = 1 THEN 1 ELSE 0 END)"
-_FAILED: Final = "sum(CASE WHEN status NOT IN ('ok', 'input_required') THEN 1 ELSE 0 END)"
-_PASSED: Final = "CASE WHEN decision = 'allow' OR enforced = 0 THEN 1 ELSE 0 END"
-_AWAITED: Final = f"CASE WHEN method = '{HOST_METHOD}' THEN 0 ELSE 1 END"
+_OF_REFUSAL: Final = (*("decision", "enforced", "rule", "file", "line", "agent", "tool", "method"),)
+_SPAN: Final = ("min(time)", "max(time)")
+_GOOD: Final = ("ok", "input_required")
 _UNIT_CHARS: Final[dict[Unit, int]] = {"day": 10, "hour": 13, "minute": 16}
 
 
@@ -87,6 +85,20 @@ class SqlLog(ABC):
     def problems(self) -> list[Problem]:
         """What in the store was no record."""
 
+    def _counted(
+        self, columns: Sequence[str], where: "Where", aggregates: Sequence[str] = ()
+    ) -> list[Any]:
+        """Groups of calls: the values of `columns`, how many there are, and `aggregates` of them.
+
+        `columns` are those of `calls`, or expressions. A store may know how to do it sooner.
+        """
+        numbers = ", ".join(map(str, range(1, len(columns) + 1)))
+        statement = (
+            f"SELECT {', '.join((*columns, 'count(*)', *aggregates))} "
+            f"FROM calls {where} GROUP BY {numbers}"
+        )
+        return self._rows(statement, where.values)
+
     def calls(
         self,
         filters: Filters,
@@ -97,7 +109,7 @@ class SqlLog(ABC):
         lines: bool = True,
     ) -> list[Call]:
         """As `AuditLog` says."""
-        where = _Where(filters)
+        where = Where(filters)
         if before is not None:
             where.add("(time, call) < (?, ?)", before.time, before.tie)
         if after is not None:
@@ -117,7 +129,7 @@ class SqlLog(ABC):
         """As `AuditLog` says."""
         reached: Values = ()
         while True:
-            where = _Where(filters)
+            where = Where(filters)
             if reached:
                 where.add("(time, call, id) > (?, ?, ?)", *reached)
             statement = (
@@ -165,7 +177,7 @@ class SqlLog(ABC):
         before: Cursor | None = None,
     ) -> list[LoggedEvent]:
         """As `AuditLog` says."""
-        where = _Where(filters)
+        where = Where(filters)
         if beginnings:
             values = [text for each in beginnings for text in (each, each + _LAST_CHARACTER)]
             where.add(f"({' OR '.join(['event >= ? AND event < ?'] * len(beginnings))})", *values)
@@ -176,91 +188,98 @@ class SqlLog(ABC):
 
     def callers(self, filters: Filters, limit: int | None = None) -> list[Caller]:
         """As `AuditLog` says."""
-        where = _Where(filters)
-        statement = (
-            f"SELECT agent, tool, count(*), {_REFUSED}, {_FAILED}, min(time), max(time) "
-            f"FROM calls {where} GROUP BY agent, tool ORDER BY 3 DESC, 7 DESC{_limit(limit)}"
-        )
-        return [
+        groups: dict[tuple[str | None, str | None], _Sum] = defaultdict(_Sum)
+        columns = ("agent", "tool", "decision", "enforced", "status")
+        for agent, tool, *rest in self._counted(columns, Where(filters), _SPAN):
+            groups[agent, tool].add(*rest)
+        callers = [
             Caller(
                 agent=agent,
                 tool=tool,
-                calls=calls,
-                refused=refused,
-                failed=failed or 0,
-                first=first,
-                last=last,
+                calls=each.calls,
+                refused=each.refused,
+                failed=each.failed,
+                first=each.first,
+                last=each.last,
             )
-            for agent, tool, calls, refused, failed, first, last in self._rows(
-                statement, where.values
-            )
+            for (agent, tool), each in groups.items()
         ]
+        return _largest(callers, limit)
 
     def refusals(self, filters: Filters, limit: int | None = None) -> list[Refusal]:
         """As `AuditLog` says."""
-        where = _Where(filters)
-        where.add("decision <> 'allow'")
-        group = "decision, enforced, rule, file, line, agent, tool, method"
-        statement = (
-            f"SELECT {group}, count(*), min(time), max(time), max(time || ' ' || call) "
-            f"FROM calls {where} GROUP BY {group} ORDER BY 9 DESC, 11 DESC{_limit(limit)}"
-        )
-        rows = self._rows(statement, where.values)
-        reasons = self._reasons([row[-1].partition(" ")[2] for row in rows])
-        return [_refusal(row, reasons) for row in rows]
+        where = Where(filters)
+        where.add_text("decision", "<>", "allow")
+        refusals = [
+            Refusal(
+                decision=decision,
+                enforced=bool(enforced),
+                rule=rule,
+                file=file,
+                line=line,
+                agent=agent,
+                tool=tool,
+                method=method,
+                calls=calls,
+                first=first,
+                last=last,
+            )
+            for decision, enforced, rule, file, line, agent, tool, method, calls, first, last in (
+                self._counted(_OF_REFUSAL, where, _SPAN)
+            )
+        ]
+        return self._with_examples(_largest(refusals, limit))
 
     def performance(self, filters: Filters) -> list[Performance]:
         """As `AuditLog` says."""
-        where = _Where(filters)
+        where = Where(filters)
         where.add("upstream IS NOT NULL")
-        statement = (
-            f"SELECT upstream, tool, {_PASSED}, {_AWAITED}, status, slot, count(*), "
-            f"max(duration_us) FROM calls {where} GROUP BY 1, 2, 3, 4, 5, 6"
-        )
-        # Sorted here: where nulls go differs between databases.
-        rows = sorted(
-            self._rows(statement, where.values), key=lambda row: (row[0], row[1] or "", row[1:2])
-        )
-        found: list[Performance] = []
-        for upstream, group in groupby(rows, key=itemgetter(0)):
-            all_rows = list(group)
-            found.append(_performance(upstream, None, all_rows))
-            for tool, of_tool in groupby(all_rows, key=itemgetter(1)):
-                if tool is not None:
-                    found.append(_performance(upstream, tool, list(of_tool)))
-        return found
+        groups: dict[tuple[str, str], _Performance] = defaultdict(_Performance)
+        columns = ("upstream", "tool", "decision", "enforced", "method", "status", "slot")
+        for upstream, tool, *rest in self._counted(columns, where, ("max(duration_us)",)):
+            groups[upstream, ""].add(*rest)
+            if tool is not None:
+                groups[upstream, tool].add(*rest)
+        return [each.told(*name) for name, each in sorted(groups.items(), key=itemgetter(0))]
 
     def tallies(self, dimension: Dimension, filters: Filters, limit: int) -> list[Tally]:
         """As `AuditLog` says."""
-        where = _Where(filters)
-        statement = (
-            f"SELECT {dimension}, count(*), {_REFUSED}, {_FAILED} FROM calls {where} "
-            f"GROUP BY {dimension} ORDER BY 2 DESC, 1{_limit(limit)}"
-        )
-        return [
-            Tally(name=name, calls=calls, refused=refused, failed=failed or 0)
-            for name, calls, refused, failed in self._rows(statement, where.values)
+        groups: dict[str | None, _Sum] = defaultdict(_Sum)
+        # Counted by more than is told, but in the order of an index that stores have.
+        columns: tuple[str, ...]
+        if dimension == "upstream":
+            columns = ("upstream", "tool", "decision", "enforced", "method", "status")
+        else:
+            columns = ("agent", "tool", "decision", "enforced", "status")
+        which = columns.index(dimension)
+        for row in self._counted(columns, Where(filters)):
+            groups[row[which]].add(*row[2:4], *row[-2:])
+        tallies = [
+            Tally(name=name, calls=each.calls, refused=each.refused, failed=each.failed)
+            for name, each in groups.items()
         ]
+        tallies.sort(key=lambda tally: (-tally.calls, tally.name or ""))
+        return tallies[:limit]
 
     def activity(self, unit: Unit, filters: Filters) -> list[Activity]:
         """As `AuditLog` says."""
-        where = _Where(filters)
         start = f"substr(time, 1, {_UNIT_CHARS[unit]})"
-        statement = (
-            f"SELECT {start}, slot, count(*), {_REFUSED}, {_FAILED} FROM calls {where} "
-            "GROUP BY 1, 2 ORDER BY 1"
-        )
+        groups: dict[str, _Sum] = defaultdict(_Sum)
+        slots: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        columns = (start, "slot", "decision", "enforced", "status")
+        for begin, slot, *rest in self._counted(columns, Where(filters)):
+            groups[begin].add(*rest)
+            if slot is not None:
+                slots[begin][slot] += rest[-1]
         found = []
-        for begin, group in groupby(self._rows(statement, where.values), key=itemgetter(0)):
-            rows = list(group)
-            counts = [(slot, calls) for _, slot, calls, _, _ in rows if slot is not None]
-            median, high = percentiles(counts, 0.5, 0.95)
+        for begin, each in sorted(groups.items()):
+            median, high = percentiles(slots[begin].items(), 0.5, 0.95)
             found.append(
                 Activity(
                     start=begin,
-                    calls=sum(row[2] for row in rows),
-                    refused=sum(row[3] for row in rows),
-                    failed=sum(row[4] or 0 for row in rows),
+                    calls=each.calls,
+                    refused=each.refused,
+                    failed=each.failed,
                     p50_us=median,
                     p95_us=high,
                 )
@@ -299,100 +318,154 @@ class SqlLog(ABC):
             if identifier in lines
         ]
 
-    def _reasons(self, calls: Sequence[str]) -> dict[str, str | None]:
-        reasons: dict[str, str | None] = {}
-        for begin in range(0, len(calls), _PAGE):
-            some = calls[begin : begin + _PAGE]
-            marks = ", ".join("?" * len(some))
-            statement = f"SELECT call, reason FROM calls WHERE call IN ({marks})"
-            reasons.update(self._rows(statement, tuple(some)))
-        return reasons
+    def _with_examples(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """The same with the reason and the id of the last call of each."""
+        columns = ", ".join(("time", *_OF_REFUSAL, "call", "reason"))
+        examples: dict[tuple[Any, ...], tuple[str, str | None]] = {}
+        for begin in range(0, len(refusals), _PAGE):
+            times = {each.last for each in refusals[begin : begin + _PAGE]}
+            statement = (
+                f"SELECT {columns} FROM calls WHERE decision <> 'allow' "
+                f"AND time IN ({', '.join('?' * len(times))}) ORDER BY call"
+            )
+            for *group, call, reason in self._rows(statement, tuple(times)):
+                examples[tuple(group)] = (call, reason)
+        told = []
+        for each in refusals:
+            group = (each.last, *(getattr(each, field) for field in _OF_REFUSAL))
+            call, reason = examples.get(group, ("", None))
+            told.append(msgspec.structs.replace(each, call=call, reason=reason))
+        return told
 
 
-class _Where:
+class Where:
     """The conditions of a statement and the values in them."""
 
     def __init__(self, filters: Filters) -> None:
-        self._conditions: list[str] = []
+        self.conditions: list[tuple[str, str]] = []
+        """Pairs of a column that holds texts and a comparison, or of "" and a condition."""
         self.values: Values = ()
-        for condition, value in (
-            ("agent = ?", filters.agent),
-            ("upstream = ?", filters.upstream),
-            ("decision = ?", filters.decision),
-            ("session = ?", filters.session),
-            ("time >= ?", filters.since),
-            ("time < ?", filters.until),
-        ):
-            if value is not None:
-                self.add(condition, value)
+        for column in ("agent", "upstream", "decision", "session"):
+            text = getattr(filters, column)
+            if text is not None:
+                self.add_text(column, "=", text)
+        if filters.since is not None:
+            self.add("time >= ?", filters.since)
+        if filters.until is not None:
+            self.add("time < ?", filters.until)
         tool = filters.tool
         if tool is not None and tool.endswith("*"):
-            self.add("tool >= ? AND tool < ?", tool[:-1], tool[:-1] + _LAST_CHARACTER)
+            self.add_text("tool", ">=", tool[:-1])
+            self.add_text("tool", "<", tool[:-1] + _LAST_CHARACTER)
         elif tool is not None:
-            self.add("tool = ?", tool)
+            self.add_text("tool", "=", tool)
+
+    def add_text(self, column: str, comparison: str, text: str) -> None:
+        """A text that must compare so."""
+        self.conditions.append((column, comparison))
+        self.values += (text,)
 
     def add(self, condition: str, *values: object) -> None:
         """What must hold as well."""
-        self._conditions.append(condition)
+        self.conditions.append(("", condition))
         self.values += values
 
     def __str__(self) -> str:
-        return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+        written = [
+            f"{column} {condition} ?" if column else condition
+            for column, condition in self.conditions
+        ]
+        return f"WHERE {' AND '.join(written)}" if written else ""
 
 
 def _limit(limit: int | None) -> str:
     return "" if limit is None else f" LIMIT {int(limit)}"
 
 
-def _refusal(row: Sequence[Any], reasons: Mapping[str, str | None]) -> Refusal:
-    decision, enforced, rule, file, line, agent, tool, method, calls, first, last, example = row
-    call = example.partition(" ")[2]
-    return Refusal(
-        decision=decision,
-        enforced=bool(enforced),
-        rule=rule,
-        file=file,
-        line=line,
-        agent=agent,
-        tool=tool,
-        method=method,
-        calls=calls,
-        first=first,
-        last=last,
-        reason=reasons.get(call),
-        call=call,
-    )
+_Counted = TypeVar("_Counted", Caller, Refusal)
 
 
-def _performance(upstream: str, tool: str | None, rows: Sequence[Any]) -> Performance:
-    slots: dict[int, int] = defaultdict(int)
-    statuses: dict[str | None, int] = defaultdict(int)
-    passed = unknown = 0
-    longest: int | None = None
-    for _, _, let_through, awaited, status, slot, calls, duration_us in rows:
-        statuses[status] += calls
-        passed += calls if let_through else 0
-        unknown += calls if let_through and awaited and status is None else 0
-        if slot is not None:
-            slots[slot] += calls
-            longest = duration_us if longest is None else max(longest, duration_us)
-    median, high, highest = percentiles(slots.items(), 0.5, 0.95, 0.99)
-    return Performance(
-        upstream=upstream,
-        tool=tool,
-        calls=sum(statuses.values()),
-        passed=passed,
-        errors=statuses["error"] + statuses["tool_error"],
-        timeouts=statuses["timeout"],
-        lost=statuses["upstream_lost"],
-        cancelled=statuses["cancelled"],
-        unanswered=statuses["unanswered"],
-        unknown=unknown,
-        p50_us=median,
-        p95_us=high,
-        p99_us=highest,
-        max_us=longest,
-    )
+def _largest(groups: list[_Counted], limit: int | None) -> list[_Counted]:
+    """The largest of `groups`, of those that are equal the latest, and the same ones each time."""
+    groups.sort(key=lambda group: (group.agent or "", group.tool or ""))
+    groups.sort(key=lambda group: (group.calls, group.last), reverse=True)
+    return groups[:limit]
+
+
+class _Sum:
+    """Adds up groups of calls."""
+
+    __slots__ = ("calls", "failed", "first", "last", "refused")
+
+    def __init__(self) -> None:
+        self.calls = self.refused = self.failed = 0
+        self.first = self.last = ""
+
+    def add(
+        self,
+        decision: str | None,
+        enforced: int,
+        status: str | None,
+        calls: int,
+        first: str = "",
+        last: str = "",
+    ) -> None:
+        self.calls += calls
+        if decision not in (None, "allow") and enforced:
+            self.refused += calls
+        if status is not None and status not in _GOOD:
+            self.failed += calls
+        self.first = min(first, self.first) if self.first else first
+        self.last = max(last, self.last)
+
+
+class _Performance:
+    """Adds up groups of calls of one upstream or tool."""
+
+    def __init__(self) -> None:
+        self._passed = self._unknown = 0
+        self._statuses: dict[str | None, int] = defaultdict(int)
+        self._slots: dict[int, int] = defaultdict(int)
+        self._longest_us: int | None = None
+
+    def add(
+        self,
+        decision: str | None,
+        enforced: int,
+        method: str | None,
+        status: str | None,
+        slot: int | None,
+        calls: int,
+        longest_us: int | None,
+    ) -> None:
+        self._statuses[status] += calls
+        if decision == "allow" or not enforced:
+            self._passed += calls
+            if status is None and method != HOST_METHOD:
+                self._unknown += calls
+        if slot is not None and longest_us is not None:
+            self._slots[slot] += calls
+            self._longest_us = max(longest_us, self._longest_us or 0)
+
+    def told(self, upstream: str, tool: str) -> Performance:
+        median, high, highest = percentiles(self._slots.items(), 0.5, 0.95, 0.99)
+        statuses = self._statuses
+        return Performance(
+            upstream=upstream,
+            tool=tool or None,
+            calls=sum(statuses.values()),
+            passed=self._passed,
+            errors=statuses["error"] + statuses["tool_error"],
+            timeouts=statuses["timeout"],
+            lost=statuses["upstream_lost"],
+            cancelled=statuses["cancelled"],
+            unanswered=statuses["unanswered"],
+            unknown=self._unknown,
+            p50_us=median,
+            p95_us=high,
+            p99_us=highest,
+            max_us=self._longest_us,
+        )
 
 
 def _call(decision: bytes, outcome: bytes | None) -> Call:

@@ -1,3 +1,4 @@
+import gzip
 import os
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.audit import indexing
 from gateway.audit.calls import Call, Filters
+from gateway.audit.filling import Batch
 from gateway.audit.index import Index
 from gateway.audit.journal import Journal
 from gateway.audit.reader import (
@@ -206,7 +208,7 @@ def test_an_index_that_is_damaged_inside_is_rebuilt(log: Path) -> None:
 def test_an_index_of_another_schema_is_rebuilt(log: Path, version: int) -> None:
     before = indexed(log)
     db = apsw.Connection(os.fspath(log / "index.sqlite"))
-    db.execute("DROP TABLE decision; CREATE TABLE decision (other)")
+    db.execute("DROP TABLE call; CREATE TABLE call (other)")
     db.pragma("user_version", version)
     db.close()
     assert indexed(log) == before
@@ -275,6 +277,69 @@ def test_a_log_larger_than_one_transaction_is_indexed_whole(
 ) -> None:
     monkeypatch.setattr(indexing, "BATCH_RECORDS", 3)
     assert indexed(log) == scanned(log, ALL)
+
+
+def test_a_journal_that_was_compressed_is_the_same_and_is_not_indexed_again(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = indexed(log)
+    for path in journals(log):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was indexed again")
+
+    monkeypatch.setattr(Batch, "add", refuse)
+    assert indexed(log) == before == scanned(log, ALL)
+    with Index.open(log) as index:
+        assert list(index.stream(ALL)) == before
+    assert {path.name for path in log.iterdir()} <= {
+        *("journal", "hmac.key", "heads.json", "heads.lock"),
+        *("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"),
+    }
+
+
+def test_an_outcome_is_found_whichever_journal_is_indexed_first(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    base = {"writer": "w", "seq": 1, "call": "c"}
+    asked = line_of({**base, "kind": "decision", "time": "1"})
+    late = line_of({**base, "kind": "outcome", "time": "3", "status": "late"})
+    early = line_of({**base, "kind": "outcome", "time": "2", "status": "early"})
+    files = {"a": late, "b": asked, "c": early, "d": asked}
+    for first in files:
+        (tmp_path / "journal" / f"{first}.jsonl").write_bytes(files[first])
+        indexed(tmp_path)
+        for name, content in files.items():
+            (tmp_path / "journal" / f"{name}.jsonl").write_bytes(content)
+        assert [call.status for call in indexed(tmp_path)] == ["early", "early"]
+        (tmp_path / "journal" / "c.jsonl").unlink()
+        assert [call.status for call in indexed(tmp_path)] == ["late", "late"]
+        (tmp_path / "journal" / "b.jsonl").unlink()
+        assert [call.status for call in indexed(tmp_path)] == ["late"]
+        (tmp_path / "journal" / "a.jsonl").unlink()
+        assert [call.status for call in indexed(tmp_path)] == [None]
+        (tmp_path / "journal" / "d.jsonl").unlink()
+        assert indexed(tmp_path) == []
+
+
+def test_nothing_of_a_journal_that_is_gone_stays_in_the_index(tmp_path: Path) -> None:
+    for name in ("kept", "gone"):
+        journal = Journal.open(tmp_path, durability="process")
+        journal.append(decision(agent=name, reason=f"{name} for a reason"))
+        journal.close()
+        if name == "kept":
+            indexed(tmp_path)
+    for path in journals(tmp_path):
+        if b"gone for" in path.read_bytes():
+            indexed(tmp_path)
+            path.unlink()
+    assert [call.decision.agent for call in indexed(tmp_path)] == ["kept"]
+    db = apsw.Connection(os.fspath(tmp_path / "index.sqlite"))
+    words = {text for (text,) in db.execute("SELECT text FROM word")}
+    db.close()
+    assert "kept" in words
+    assert not any("gone" in text for text in words)
 
 
 def test_problems_in_the_journals_are_known(log: Path) -> None:
@@ -371,10 +436,10 @@ def test_a_star_inside_a_tool_filter_is_refused() -> None:
 @pytest.mark.parametrize(
     ("filters", "index_name"),
     [
-        (Filters(), "decision_time"),
-        (Filters(agent="a"), "decision_agent"),
-        (Filters(tool="t"), "decision_tool"),
-        (Filters(decision="deny"), "decision_decision"),
+        (Filters(), "call_time"),
+        (Filters(agent="a"), "call_agent"),
+        (Filters(tool="t"), "call_tool"),
+        (Filters(decision="deny"), "call_decision"),
     ],
 )
 def test_each_common_question_has_its_index(

@@ -1,0 +1,1 @@
+"""Measures the audit log: writing, indexing, size, verifying, and the questions people ask."""
