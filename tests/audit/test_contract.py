@@ -2,8 +2,8 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +14,11 @@ from gateway.audit.calls import Call, Filters
 from gateway.audit.index import Index
 from gateway.audit.journal import Journal
 from gateway.audit.log import CHANGES, AuditLog, Cursor
+from gateway.audit.postgres.log import PostgresLog
 from gateway.audit.reader import Entry, read_journals
 from gateway.audit.records import Event
 from tests.audit.samples import decision, outcome
-
-Opened = Callable[[Path], AbstractContextManager[AuditLog]]
+from tests.real.store import Store, store_of
 
 
 def _index(directory: Path) -> AbstractContextManager[AuditLog]:
@@ -28,8 +28,13 @@ def _index(directory: Path) -> AbstractContextManager[AuditLog]:
     return closing(index)
 
 
-STORES: Final[dict[str, Opened]] = {"index": _index}
-"""By name: a store that holds what the journals of an audit directory hold."""
+def _as_reader(store: Store) -> AbstractContextManager[AuditLog]:
+    """The shared store, as a role has it that may only read."""
+    return closing(PostgresLog.open(store.reader))
+
+
+STORES: Final = ("index", pytest.param("postgres", marks=pytest.mark.real))
+"""Stores that hold what the journals of an audit directory hold."""
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +99,20 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def postgres(directory: Path) -> Iterator[Store]:
+    """A server that the journals of `directory` were copied to."""
+    with store_of(directory) as store:
+        yield store
+
+
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, directory: Path) -> Iterator[AuditLog]:
-    with STORES[request.param](directory) as log:
+    if request.param == "postgres":
+        opened = _as_reader(request.getfixturevalue("postgres"))
+    else:
+        opened = _index(directory)
+    with opened as log:
         yield log
 
 
@@ -346,7 +362,11 @@ def test_it_says_from_when_to_when_it_tells_of_something(store: AuditLog, direct
 
 @pytest.mark.parametrize("name", STORES)
 def test_an_empty_log_has_empty_answers(name: str, tmp_path: Path) -> None:
-    with STORES[name](tmp_path) as log:
+    with ExitStack() as stack:
+        if name == "postgres":
+            log = stack.enter_context(_as_reader(stack.enter_context(store_of())))
+        else:
+            log = stack.enter_context(_index(tmp_path))
         assert log.calls(Filters()) == list(log.stream(Filters())) == log.call("a") == []
         assert log.events(Filters()) == log.problems() == []
         assert log.callers(Filters()) == log.refusals(Filters()) == log.performance(Filters()) == []

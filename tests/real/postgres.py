@@ -10,8 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
+import psutil
 import psycopg
 
 from tests.real.installed import postgres_program
@@ -50,10 +51,13 @@ class Postgres:
 
     It listens on a Unix socket in a folder that only its own user can enter, and on no port.
     The server process gets SIGQUIT when the thread that started it ends, so start it from a thread
-    that lives as long as the database is needed.
+    that lives as long as the database is needed. `settings` replace its own; `hba` is the content
+    of pg_hba.conf, in place of one that trusts everybody who reaches the socket.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, hba: str | None = None, **settings: str) -> None:
+        self._hba = hba
+        self._settings = _SETTINGS | settings
         self._directory: Path | None = None
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +65,47 @@ class Postgres:
     @property
     def dsn(self) -> str:
         """A connection string for the superuser and the database with the fixture rows."""
-        return f"postgresql://postgres@/postgres?host={self._directory}"
+        return self.address("postgres")
+
+    @property
+    def directory(self) -> Path:
+        """Where its socket and its data are."""
+        assert self._directory is not None
+        return self._directory
+
+    def address(self, user: str, password: str = "", database: str = "postgres") -> str:
+        """A connection string over the Unix socket."""
+        login = f"{user}:{password}" if password else user
+        port = self._settings.get("port", "5432")
+        return f"postgresql://{login}@/{database}?host={self._directory}&port={port}"
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of the superuser that commits each statement."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def halt(self) -> None:
+        """Stop the server and keep its data; every session ends."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10)
+        self._process = None
+
+    def resume(self, **settings: str) -> None:
+        """Start the server again, after `halt`, with changed settings."""
+        self._settings |= settings
+        self._launch()
+        self._connect_when_ready(timeout_s=20).close()
+
+    def freeze(self, frozen: bool) -> None:
+        """Stop the server with all its sessions in the middle of things, or let it go on.
+
+        Whoever waits for an answer waits: nothing is closed.
+        """
+        assert self._process is not None
+        family = psutil.Process(self._process.pid)
+        for process in (family, *family.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def __enter__(self) -> Self:
         try:
@@ -113,20 +157,26 @@ class Postgres:
         )
         if initdb.returncode != 0:
             raise RuntimeError(f"initdb failed: {initdb.stderr.strip()}")
+        if self._hba is not None:
+            (data / "pg_hba.conf").write_text(self._hba)
         self._log = (self._directory / "log").open("wb")
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        self._launch()
+        with self._connect_when_ready(timeout_s=20) as connection:
+            connection.execute(_FIXTURE)
+
+    def _launch(self) -> None:
+        assert self._directory is not None
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         self._process = subprocess.Popen(
             [
-                *(*as_user, str(postgres_program("postgres")), "-D", str(data)),
-                *("-k", str(self._directory), *settings),
+                *(*_drop_root(self._directory), str(postgres_program("postgres"))),
+                *("-D", str(self._directory / "data"), "-k", str(self._directory), *settings),
             ],
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )
-        with self._connect_when_ready(timeout_s=20) as connection:
-            connection.execute(_FIXTURE)
 
     def _connect_when_ready(self, timeout_s: float) -> psycopg.Connection[tuple[object, ...]]:
         assert self._process is not None

@@ -1,0 +1,1 @@
+"""PostgreSQL as the store that many gateways share; the journals stay the first commit."""
