@@ -255,6 +255,54 @@ def suggest(
     ctx.exit(suggest_list(agent, since, directory, config, as_json=as_json))
 
 
+_config: Final = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
+)
+_store: Final = click.option(
+    "--store",
+    metavar="REFERENCE",
+    help="The store: ${VAR} or ${file:PATH} that holds its URL. Default: audit.store.",
+)
+
+
+@command.command()
+@_store
+@_config
+def migrate(store: str | None, config: Path | None) -> None:
+    """Make or update the tables of the store in PostgreSQL, as the role that owns them.
+
+    A gateway never does that by itself.
+    """
+    from gateway.cli.audit_store import migrate_store  # most logs have no such store
+
+    migrate_store(store, config)
+
+
+@command.command()
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="The audit directory, if not the configured one.",
+)
+@_store
+@_config
+@click.pass_context
+def ship(
+    ctx: click.Context, directory: Path | None, store: str | None, config: Path | None
+) -> None:
+    """Copy to the store in PostgreSQL what the journals here hold and it does not have yet.
+
+    Running gateways do that by themselves; this is for what stopped ones left. The exit code is 1
+    if a journal and its copy do not agree.
+    """
+    from gateway.cli.audit_store import ship_journals  # most logs have no such store
+
+    ctx.exit(ship_journals(_directory(directory, config), store, config))
+
+
 def _directory(named: Path | None, config: Path | None) -> Path:
     return named if named is not None else audit_directory(config)
 

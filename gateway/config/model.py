@@ -110,8 +110,15 @@ class Agent(Part):
     grants: Grants = Grants()
 
 
+class Spool(Part):
+    max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024 * MIB
+    max_age_s: Annotated[float, Field(gt=0, le=31 * 86_400, allow_inf_nan=False)] = 86_400.0
+
+
 class Audit(Part):
     directory: FilledText | None = None
+    store: FilledText | None = None
+    spool: Spool = Spool()
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"
     arguments_for: dict[str, ArgumentLevel] = {}

@@ -66,14 +66,24 @@ class SseEntry(HttpEntry, frozen=True, kw_only=True, tag="sse"):
 UpstreamEntry = StdioEntry | HttpEntry | SseEntry
 
 
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the journal may wait for the shared store, and how long, before calls stop."""
+
+    max_bytes: int = 1024 * MIB
+    max_age_s: float = 86_400.0
+
+
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how much is recorded.
 
     `directory` None is the user's own state directory; `durability` None lets the command choose.
-    `arguments_for` overrides the level `arguments` for single tool ids.
+    `arguments_for` overrides the level `arguments` for single tool ids. `store` is the URL of the
+    PostgreSQL that the journal is copied to, None where it is not; `spool` bounds what may wait.
     """
 
     directory: str | None = None
+    store: str | None = None
+    spool: SpoolSettings = SpoolSettings()
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"
     arguments_for: Mapping[str, ArgumentLevel] = {}

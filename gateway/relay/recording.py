@@ -77,6 +77,9 @@ class Recorder:
         self._waiting: list[tuple[Record, Committed | None]] = []
         self.watches: tuple[Watch, ...] = ()
         """Who else is told of everything that is recorded."""
+        self.held: str | None = None
+        """Why no call is recorded, and so none is served, though the journal can be written."""
+        self._refused = 0
 
     @property
     def writable(self) -> bool:
@@ -224,8 +227,31 @@ class Recorder:
         `writable`, is counted in the log when that works again, and the next call is refused.
         """
         waiting, self._waiting = self._waiting, []
+        if self.held is not None:
+            waiting = self._without_calls(waiting, self.held)
         if waiting:
             self._journal.append_all(waiting)
+
+    def hold(self, reason: str | None) -> None:
+        """Refuse every call from now on, and why; None: take them again.
+
+        What belongs to calls under way is still recorded.
+        """
+        if reason is not None:
+            self.event("store.spool_full", {"reason": reason})
+        elif self.held is not None:
+            self.event("store.spool_free", {"refused": self._refused})
+        self.held, self._refused = reason, 0
+
+    def _without_calls(
+        self, waiting: list[tuple[Record, Committed | None]], reason: str
+    ) -> list[tuple[Record, Committed | None]]:
+        unavailable = AuditUnavailable(reason)
+        for _, then in waiting:
+            if then is not None:
+                self._refused += 1
+                then(unavailable)
+        return [(record, then) for record, then in waiting if then is None]
 
     def _append(self, record: Record, then: Committed | None) -> None:
         self._waiting.append((record, then))

@@ -121,6 +121,9 @@ class GatewayService:
         """Why calls cannot be served at the moment, or None."""
         if not self._gateway.recorder.writable:
             return "the audit log cannot be written"
+        held = self._gateway.recorder.held
+        if held is not None:
+            return f"the audit store is away for too long: {held}"
         return self._tokens.problem()
 
     def warning(self, *, loopback: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,14 +24,24 @@ from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder, Scalars
 from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 
+if TYPE_CHECKING:
+    from gateway.relay.shipping import Shipping
+
 
 class Running:
     """A gateway, its journal, which the caller closes, and how another configuration takes over."""
 
-    def __init__(self, gateway: Gateway, journal: Journal, transports: "Transports") -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        journal: Journal,
+        transports: "Transports",
+        shipping: "Shipping | None" = None,
+    ) -> None:
         self.gateway = gateway
         self.journal = journal
         self._transports = transports
+        self._shipping = shipping
 
     def apply(self, loaded: Loaded) -> None:
         """Decide by `loaded` from now on; connections made from now on are by its entries.
@@ -52,6 +63,8 @@ class Running:
         self.gateway.guarding.close()
         self.gateway.recorder.flush()
         self.journal.close()
+        if self._shipping is not None:
+            self._shipping.close()
 
 
 def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) -> Running:
@@ -100,7 +113,13 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
         spool=Spool.open(spool_directory()) if hook else None,
     )
     recorder.event("configuration.loaded", _described(loaded))
-    return Running(gateway, journal, transports)
+    shipping = None
+    if settings.audit.store is not None:
+        from gateway.relay.shipping import Shipping  # most gateways copy their journal nowhere
+
+        shipping = Shipping(settings, directory, journal, recorder)
+        shipping.start()
+    return Running(gateway, journal, transports, shipping)
 
 
 def _described(loaded: Loaded) -> Scalars:
