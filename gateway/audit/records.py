@@ -101,6 +101,7 @@ class Decision(Stamped, frozen=True, kw_only=True, tag="decision"):
     definition: str | None = None  # digest of the tool's definition
     host: HostCall | None = None
     trace: str | None = None
+    approval: str | None = None  # of a person: the events approval.* say more
 
 
 class Outcome(Stamped, frozen=True, kw_only=True, tag="outcome"):
@@ -255,7 +256,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 _TEXT_FIELDS: Final[dict[type[Record], tuple[str, ...]]] = {
     Decision: (
         *("call", "session", "protocol", "trace", "agent", "upstream", "method", "action", "tool"),
-        *("name", "rule", "file", "reason", "snapshot", "definition"),
+        *("name", "rule", "file", "reason", "snapshot", "definition", "approval"),
     ),
     Outcome: ("call", "result_digest"),
     Event: ("event", "session", "agent", "upstream"),

@@ -34,6 +34,7 @@ COMMANDS = {
     "token": "Create, list and revoke the tokens of the HTTP service.",
     "pin": "Note what the tools are now, so that a change withholds them until it is reviewed.",
     "trust": "Accept what the configuration starts and what its agents may use.",
+    "approvals": "List the calls that wait for a person, and answer them.",
     "hook": "Answer a client that asks before it runs a tool (its PreToolUse hook).",
     "check": "Check the configuration, the agent files and what the upstreams offer.",
     "doctor": "Look at everything from the client's files to the audit log.",

@@ -5,7 +5,6 @@ printed here shows control, bidirectional and invisible characters as escapes.
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
@@ -13,32 +12,7 @@ from typing import TextIO
 import click
 
 from gateway.errors import UserError
-
-# Printable by Unicode's book, and still invisible: joiners, fillers, blanks, variation selectors.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef]"
-)
-
-
-def escape(text: str) -> str:
-    """`text` on one line, with every character that does not show itself written as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() and not _INVISIBLE.match(character)
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        if ord(character) < 0x80
-        else _numbered(ord(character))
-        for character in text
-    )
-
-
-def _numbered(code: int) -> str:
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+from gateway.escaping import escape as escape
 
 
 def print_line(text: str) -> None:

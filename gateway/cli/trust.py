@@ -74,12 +74,12 @@ def command(config: Path | None, yes: bool, show: bool) -> int:
     return 0
 
 
-def require_person(environ: Mapping[str, str]) -> None:
+def require_person(environ: Mapping[str, str], deed: str = "accepting") -> None:
     """Refuse the shell of an agent. It is no boundary: an agent can unset a variable."""
     for name in _AGENT_SHELLS:
         if environ.get(name):
             raise UserError(
-                f"this is the shell of an agent ({name} is set), and accepting is for a person: "
+                f"this is the shell of an agent ({name} is set), and {deed} is for a person: "
                 "run it in a terminal of your own"
             )
 

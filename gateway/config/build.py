@@ -24,6 +24,7 @@ from gateway.config.problems import ConfigurationError
 from gateway.config.settings import AuditSettings, HttpSettings, LimitSettings, Settings
 from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
+from gateway.policy.approval import Terms
 from gateway.policy.compile import BUILT_IN, MAIN_THREAD, owners_of
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Standing
@@ -96,6 +97,9 @@ class Builder:
             http=self._http(),
             limits=msgspec.convert(
                 self._section("limits", model.Limits).model_dump(), LimitSettings
+            ),
+            approvals=msgspec.convert(
+                self._section("approvals", model.Approvals).model_dump(), Terms
             ),
             pins=self._pins(lock),
             policies=self._policies(policies, known),

@@ -16,6 +16,11 @@ def audit_directory(settings: Settings) -> Path:
     return Path(settings.root, Path(configured).expanduser())
 
 
+def approvals_directory() -> Path:
+    """Where calls wait for a person: the user's own, for every gateway of theirs."""
+    return state_directory(os.environ) / "approvals"
+
+
 def spool_directory() -> Path:
     """Where the host's hook leaves whose a call is: the user's own, whatever the configuration."""
     return state_directory(os.environ) / "calls"

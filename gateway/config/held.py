@@ -13,6 +13,7 @@ from gateway.agents import AgentDefinition, Finding
 from gateway.catalog.pins import Pins, is_looser, same_pins
 from gateway.config.accepted import Accepted
 from gateway.config.settings import HttpSettings, MetricsReaders, Mode, Settings
+from gateway.policy.approval import Terms
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.rules import RuleSet, with_former
 from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 NOTHING = Settings(root="", path="", digest="")
 """What holds of a configuration that nobody has accepted: the defaults."""
 
-ACCEPTED_VALUES = ("default_agent", "audit", "http", "limits", "mode", "native_tools")
+ACCEPTED_VALUES = (
+    *("default_agent", "approvals", "audit", "http", "limits", "mode"),
+    "native_tools",
+)
 STANDINGS = ("main_thread", "builtin_agents")
 """Keys of gateway.yaml: those with one value, and those about callers without an agent file."""
 _NATIVE_TOOLS: tuple[Govern, ...] = ("off", "observe", "enforce")
@@ -144,6 +148,7 @@ def _compile(
         observe=settings.mode == "observe",
         native_tools=settings.native_tools,
         default_agent=settings.default_agent,
+        approvals=settings.approvals,
     )
 
 
@@ -161,6 +166,7 @@ def _effective(now: Settings, before: Settings) -> Settings:
         audit=before.audit,
         http=_http(now.http, before.http),
         limits=before.limits,
+        approvals=_approvals(now.approvals, before.approvals),
     )
 
 
@@ -170,6 +176,16 @@ def _http(now: HttpSettings, before: HttpSettings) -> HttpSettings:
         before,
         anonymous=before.anonymous if now.anonymous is not None else None,
         metrics=min(now.metrics, before.metrics, key=_READERS.index),
+    )
+
+
+def _approvals(now: Terms, before: Terms) -> Terms:
+    """What both of them say: the same ways, no longer, and remembered for no longer."""
+    return Terms(
+        by=tuple(way for way in now.by if way in before.by),
+        timeout_s=min(now.timeout_s, before.timeout_s),
+        remember=tuple(each for each in now.remember if each in before.remember),
+        max_held=min(now.max_held, before.max_held),
     )
 
 

@@ -23,6 +23,7 @@ from gateway.catalog.pins import OnText, Wildcards
 from gateway.config.settings import MIB, ArgumentLevel, Durability, MetricsReaders, Mode
 from gateway.documents import Document
 from gateway.errors import UserError
+from gateway.policy.approval import Way
 from gateway.policy.snapshot import Govern
 
 Key = str | int
@@ -65,6 +66,13 @@ Origin = Annotated[
     written(
         "[a-z][a-z0-9+.-]*://" + _HOST,
         "must be an origin, such as https://HOST:PORT; wildcards and paths are refused.",
+    ),
+]
+Remember = Annotated[
+    str,
+    written(
+        "call|session|[1-9][0-9]{0,2}m|1[0-3][0-9]{2}m|14[0-3][0-9]m|1440m",
+        "must be call, session, or minutes such as 15m, at most 1440m.",
     ),
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -139,6 +147,13 @@ class Limits(Part):
     max_tools: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
 
 
+class Approvals(Part):
+    by: list[Way] = ["command", "console"]
+    timeout_s: Seconds = 300.0
+    remember: list[Remember] = ["call", "session", "15m"]
+    max_held: Annotated[int, Field(ge=1, le=10_000)] = 64
+
+
 class Pins(Part):
     text: OnText = "report"
     wildcards: Wildcards = "open"
@@ -164,7 +179,13 @@ LISTS = ("agents_from", "include", "policies")
 """The top-level keys whose single text is a list of one."""
 
 
-SECTIONS: Mapping[str, type[Part]] = {"audit": Audit, "http": Http, "limits": Limits, "pins": Pins}
+SECTIONS: Mapping[str, type[Part]] = {
+    "approvals": Approvals,
+    "audit": Audit,
+    "http": Http,
+    "limits": Limits,
+    "pins": Pins,
+}
 TOP_LEVEL_KEYS = (*TopLevel.model_fields, "upstreams", "agents", *SECTIONS)
 
 PartT = TypeVar("PartT", bound=Part)

@@ -20,6 +20,7 @@ from gateway.policy.judge import DAYS
 from gateway.policy.limits import Limits
 from gateway.policy.rules import (
     ArgumentRule,
+    Demand,
     Rule,
     RuleEffect,
     Unlisted,
@@ -33,9 +34,9 @@ MAX_RULES = 10_000
 
 BUILT_IN_RULES = frozenset(
     (
-        *("ceiling", "completion", "elicitation", "identity", "listing", "logging", "pin"),
-        *("prompts", "resources", "roots", "sampling", "session", "tasks", "trust"),
-        *("passthrough_unknown", "protocol", "withheld"),
+        *("approval", "ceiling", "completion", "elicitation", "identity", "listing"),
+        *("logging", "pin", "prompts", "resources", "roots", "sampling", "session"),
+        *("tasks", "trust", "passthrough_unknown", "protocol", "withheld"),
     )
 )
 """What decisions without a rule of a file name as their rule: no rule may look like one."""
@@ -103,6 +104,7 @@ class RulePart(model.Part):
     limits: LimitsPart = LimitsPart()
     message: Annotated[str, Field(max_length=500)] = ""
     observe: bool = False
+    approval: Demand = "any"
 
 
 class PolicyFile(model.Part):
@@ -183,6 +185,9 @@ class _Reading:
         if part.effect == "allow-only-if" and arguments is None and when is None and limits is None:
             sentence = "allows only if what? Add arguments, limits or when, or write effect: deny."
             self.blame(document, where, f"{model.dotted(where)} {sentence}")
+        if part.effect != "ask" and "approval" in part.model_fields_set:
+            sentence = "says who may answer a rule that asks; remove it, or write effect: ask."
+            self.blame(document, (*where, "approval"), f"{_at(where, 'approval')} {sentence}")
         if len(self.problems) > before:
             return None
         return Rule(
@@ -197,6 +202,7 @@ class _Reading:
             limits=limits,
             message=part.message.strip(),
             observe=part.observe,
+            approval=part.approval,
         )
 
     def check_names(self, document: Document, where: tuple[model.Key, ...], part: RulePart) -> None:

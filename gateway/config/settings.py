@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from gateway.catalog.pins import Pins
+from gateway.policy.approval import Terms
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Govern, OperatorEntry, Standing
 
@@ -121,8 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     own file, "" where there is none. `digest` is the SHA-256 over every file that was read, in hex.
     `lines` has the line of each key of the configuration's own file. `mode` "observe" enforces no
     decision but the built-in safety refusals; `native_tools` says what the client's hook does about
-    the client's own tools. `policies` are the rules of all policy files. `pins` None: nothing is
-    pinned.
+    the client's own tools. `policies` are the rules of all policy files, `approvals` says how a
+    person answers those that ask. `pins` None: nothing is pinned.
     """
 
     root: str
@@ -141,3 +142,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     pins: Pins | None = None
     policies: tuple[Rule, ...] = ()
+    approvals: Terms = Terms()

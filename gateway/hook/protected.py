@@ -31,7 +31,7 @@ _COMMAND = r"""
     [ \t]* (?: \w+=\S* [ \t]+ )*
     (?: [^\s;&|(){}`"']* / )? (?: mcp-tool- )? gateway (?: \.exe )? ["']?
     (?: \s+ -\S+ (?: \s+ [^\s-]\S* )? )*?
-    \s+ ["']? (trust|enforce|uninstall|token|init|pin) \b"""
+    \s+ ["']? (trust|enforce|uninstall|token|init|pin|approvals \s+ ["']? (?:approve|deny)) \b"""
 _OWN_NAME = "mcp-tool-gateway"
 _POLICIES = "policies"
 
@@ -57,7 +57,8 @@ def protected_by(
         found = re.search(_COMMAND, command, re.VERBOSE) if isinstance(command, str) else None
         if found is None:
             return ""
-        return f"what `gateway {found[1]}` changes (this command looks as if it ran that)"
+        did = " ".join(found[1].replace('"', "").replace("'", "").split())
+        return f"what `gateway {did}` changes (this command looks as if it ran that)"
     name = WRITERS.get(tool)
     if name is None:
         return ""

@@ -58,7 +58,9 @@ def decide_for_any(action: Action, snapshot: Snapshot, context: Context) -> Deci
         if verdict.effect == "allow" or not verdict.enforced:
             break
         if agent.observed or (agent.refusal is None and action.upstream in agent.upstreams):
-            verdict = decide(name, action, snapshot, context)
+            one = decide(name, action, snapshot, context)
+            # What one of them may do after a person was asked is more than what none may.
+            verdict = verdict if verdict.asks and one.effect == "deny" else one
     return verdict
 
 

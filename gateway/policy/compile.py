@@ -10,8 +10,10 @@ import msgspec
 
 from gateway.agents import AgentDefinition, Dialect, Finding, ToolPattern
 from gateway.catalog.names import normalise, tool_id
+from gateway.policy.approval import Terms
 from gateway.policy.rules import Rule, RuleSet, with_former
 from gateway.policy.snapshot import (
+    DEFAULT_TERMS,
     AgentPermissions,
     Govern,
     Grant,
@@ -52,6 +54,7 @@ def compile_snapshot(
     observe: bool = False,
     native_tools: Govern = "off",
     default_agent: str | None = None,
+    approvals: Terms = DEFAULT_TERMS,
 ) -> Snapshot:
     """Build the tables for every named agent over every configured upstream.
 
@@ -68,6 +71,7 @@ def compile_snapshot(
         observe=observe,
         native_tools=native_tools,
         default_agent=default_agent,
+        approvals=approvals,
         rules=RuleSet(with_former(rules.policies, () if accepted is None else accepted.policies)),
     )
 

@@ -1,9 +1,12 @@
 """The one decision function: called for listing, calling, every transport and `explain`."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from gateway.catalog.listing import ToolEntry
 from gateway.catalog.names import normalise, tool_id, unfit
+from gateway.policy.approval import Approval, Bound, covers, rule_keys, ways
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import (
     AgentPermissions,
@@ -15,12 +18,16 @@ from gateway.policy.snapshot import (
 from gateway.policy.values import Action, Context, Decision
 from gateway.wire.methods import ActionKind
 
+if TYPE_CHECKING:
+    from gateway.policy.judge import Facts, Refusal
+
 _NOWHERE = UpstreamPermissions()
 _PLAIN = UpstreamTraits()
 _NOBODY = (
     "no agent is named for this connection; start the gateway with --agent NAME or set "
     "default_agent in gateway.yaml"
 )
+_NO_WAY = "no answer would count: `approvals` in gateway.yaml allows no way to give one"
 _NOT_ACCEPTED = (
     "a person must accept this with `gateway trust` first: the files have granted it since they "
     "were last accepted"
@@ -62,9 +69,11 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
     if verdict.effect != "allow" or observed or agent is None:
         return verdict
     applying = snapshot.rules.applying(agent, wanted)
-    if not applying:
-        return verdict
-    return _by_rules(agent, verdict, applying, permissions, action, snapshot, context, entry)
+    if applying:
+        verdict = _by_rules(agent, verdict, applying, permissions, action, snapshot, context, entry)
+    if context.approval is not None and context.approval.refusal:
+        return _unapproved(verdict, context.approval)
+    return verdict
 
 
 def _by_lists(
@@ -133,7 +142,11 @@ def _by_rules(
     context: Context,
     entry: ToolEntry | None,
 ) -> Decision:
-    """What is allowed so far, narrowed by the rules about it."""
+    """What is allowed so far, narrowed by the rules about it.
+
+    Where rules ask a person and one has approved this very call, they are passed over: what else
+    refuses still does.
+    """
     from gateway.policy.judge import Facts, judge  # where there are rules
 
     facts = Facts(
@@ -146,6 +159,11 @@ def _by_rules(
     )
     refusal = judge(applying, facts, snapshot.rules, verdict.tool_id)
     observed = _observed(permissions, action, snapshot)
+    asks: tuple[Rule, ...] = ()
+    if refusal is not None and refusal.effect == "ask" and not (refusal.rule.observe or observed):
+        verdict, refusal, asks = _asked(
+            agent, verdict, refusal, applying, facts, action, snapshot, context
+        )
     if refusal is not None:
         rule = refusal.rule
         enforced = not (rule.observe or observed)
@@ -157,9 +175,12 @@ def _by_rules(
             rule.line,
             verdict.tool_id,
             verdict.definition,
-            # What waits for the catalog is not settled by a refusal that nobody enforces.
-            provisional=verdict.provisional and not enforced,
+            # What waits for the catalog is not settled by a refusal that nobody enforces; and
+            # nobody is asked about a tool that may not be there.
+            provisional=verdict.provisional and (not enforced or bool(asks)),
             enforced=enforced,
+            asking=asks,
+            approval=verdict.approval,
         )
     if not snapshot.rules.limited or facts.listing or verdict.refuses:
         return verdict
@@ -172,6 +193,61 @@ def _by_rules(
     if not reservations:
         return verdict
     return msgspec.structs.replace(verdict, reservations=reservations)
+
+
+def _asked(
+    agent: str,
+    verdict: Decision,
+    refusal: "Refusal",
+    applying: tuple[Rule, ...],
+    facts: "Facts",
+    action: Action,
+    snapshot: Snapshot,
+    context: Context,
+) -> "tuple[Decision, Refusal | None, tuple[Rule, ...]]":
+    """What is allowed so far, what still refuses it, and the rules that wait for a person."""
+    from gateway.policy.judge import asking, judge
+
+    asks = asking(applying, facts, snapshot.rules, verdict.tool_id)
+    terms, given = snapshot.approvals, context.approval
+    if not ways(asks, terms):
+        reason = f"{refusal.reason}, and {_NO_WAY}"
+        return verdict, msgspec.structs.replace(refusal, effect="deny", reason=reason), ()
+    if given is None:
+        return verdict, refusal, asks
+    keys = rule_keys(asks)
+    bound = Bound(agent, context.means, action.upstream, action.name, context.digest, keys)
+    if not covers(given, bound, asks, terms, context.now):
+        return verdict, refusal, asks
+    rule = refusal.rule
+    approved = msgspec.structs.replace(
+        verdict,
+        rule=rule.name,
+        reason=f"{refusal.reason}, and a person approved it",
+        file=rule.file,
+        line=rule.line,
+        approval=given.id,
+    )
+    facts = msgspec.structs.replace(facts, approved=True)
+    return approved, judge(applying, facts, snapshot.rules, verdict.tool_id), ()
+
+
+def _unapproved(verdict: Decision, approval: Approval) -> Decision:
+    """A person was asked about a call, or should have been, and it must not happen."""
+    if verdict.effect == "deny" and verdict.enforced:
+        return verdict
+    asked = verdict.effect == "ask"
+    return msgspec.structs.replace(
+        verdict,
+        effect="deny",
+        rule=verdict.rule if asked else "approval",
+        reason=f"{verdict.reason}, and {approval.refusal}",
+        enforced=True,
+        provisional=False,
+        reservations=(),
+        asking=(),
+        approval=approval.id,
+    )
 
 
 def _observed(permissions: AgentPermissions | None, action: Action, snapshot: Snapshot) -> bool:

@@ -10,15 +10,14 @@ from gateway.catalog.listing import ToolEntry
 from gateway.policy.arguments import matcher, named, not_taken
 from gateway.policy.rules import ArgumentRule, Rule, RuleSet, When, with_standing
 
-_NO_APPROVALS = "this call needs the approval of a person, which cannot be given yet"
-
 
 class Facts(msgspec.Struct, frozen=True):
     """What rules may see of a call.
 
     `listing`: it is asked what could be called at all, so neither arguments nor time are known, and
     a condition on them refuses nothing. `entry` is the tool as its upstream offers it, if known.
-    `answers` are those of slow guards (`gateway.policy.arguments.slow_jobs`).
+    `answers` are those of slow guards (`gateway.policy.arguments.slow_jobs`). `approved`: what asks
+    a person has been answered.
     """
 
     arguments: Mapping[str, object] | None = None
@@ -27,6 +26,7 @@ class Facts(msgspec.Struct, frozen=True):
     listing: bool = False
     entry: ToolEntry | None = None
     answers: Mapping[Any, str | None] = {}
+    approved: bool = False
 
 
 class _Unknown(Exception):  # noqa: N818 - says what is unknown
@@ -51,9 +51,19 @@ def judge(
     worst: Refusal | None = None
     for rule in applying:
         refusal = refusal_by(rule, facts, rules, tool_id)
+        if refusal is not None and refusal.effect == "ask" and facts.approved and not rule.observe:
+            continue
         if refusal is not None and (worst is None or _weight(refusal) < _weight(worst)):
             worst = refusal
     return worst
+
+
+def asking(
+    applying: Iterable[Rule], facts: Facts, rules: RuleSet, tool_id: str = ""
+) -> tuple[Rule, ...]:
+    """Every enforced rule that asks a person for the call, in the order of their places."""
+    refusals = (refusal_by(rule, facts, rules, tool_id) for rule in applying if not rule.observe)
+    return tuple(each.rule for each in refusals if each is not None and each.effect == "ask")
 
 
 def refusal_by(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str = "") -> Refusal | None:
@@ -70,8 +80,8 @@ def refusal_by(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str = "") -> R
         return None
     effect: Literal["ask", "deny"] = "ask" if rule.effect == "ask" else "deny"
     reason = rule.message.strip().rstrip(".") or why
-    if effect == "ask":
-        reason = f"{reason}; {_NO_APPROVALS}" if rule.message else reason
+    if effect == "ask" and rule.message:
+        reason = f"{reason} (the rule {rule.name!r} asks a person)"
     return Refusal(rule, effect, _with_standing(reason, rule))
 
 
@@ -112,7 +122,7 @@ def _refused(rule: Rule, facts: Facts, rules: RuleSet, tool_id: str) -> str | No
     if rule.when is not None:
         with_such += f" {in_times(rule.when)}"
     if rule.effect == "ask":
-        return f"the rule {rule.name!r} asks a person for {tool_id}{with_such}; {_NO_APPROVALS}"
+        return f"the rule {rule.name!r} asks a person for {tool_id}{with_such}"
     return f"the rule {rule.name!r} denies {tool_id}{with_such}"
 
 

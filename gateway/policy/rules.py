@@ -13,6 +13,8 @@ from gateway.policy.limits import Limits, Per, Reservation, counter_of
 
 RuleEffect = Literal["deny", "ask", "allow-only-if"]
 Unlisted = Literal["refuse", "allow"]
+Demand = Literal["any", "authenticated"]
+"""How the person must be known who answers a rule that asks."""
 
 REMEMBERED = 20_000
 """How many tools are remembered; their names may come from a model."""
@@ -52,7 +54,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     `deny` and `ask` hold where every condition is met, `allow-only-if` refuses where one is not.
     `observe`: what it would refuse is recorded only. `former`: a person accepted it, and the files
-    no longer say it; it holds until that is accepted too.
+    no longer say it; it holds until that is accepted too. `approval` is what `ask` demands of who
+    answers.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     observe: bool = False
     former: bool = False
+    approval: Demand = "any"
 
     @property
     def place(self) -> tuple[str, int, str]:

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.agents import ToolPattern
 from gateway.catalog.pins import Pins
+from gateway.policy.approval import Terms
 from gateway.policy.rules import NO_RULES, RuleSet
 
 
@@ -141,6 +142,8 @@ class UpstreamTraits(msgspec.Struct, frozen=True):
     held: str = ""
 
 
+DEFAULT_TERMS = Terms()
+
 Govern = Literal["off", "observe", "enforce"]
 
 
@@ -153,7 +156,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     but the built-in safety refusals; `native_tools` says the same of the client's own tools.
     `rules` narrow what the agents' lists allow; those that were accepted and are gone from the
     files are among them. A tool that either of `pins` and `accepted_pins` withholds is withheld;
-    the latter are those that a person last accepted, None where they say the same.
+    the latter are those that a person last accepted, None where they say the same. `approvals` says
+    how a person may answer a rule that asks.
     """
 
     agents: Mapping[str, AgentPermissions]
@@ -168,6 +172,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     rules: RuleSet = NO_RULES
     pins: Pins | None = None
     accepted_pins: Pins | None = None
+    approvals: Terms = DEFAULT_TERMS
 
     @property
     def pinned(self) -> bool:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.catalog.listing import UpstreamCatalog
+from gateway.policy.approval import Approval
 from gateway.policy.limits import Reservation
+from gateway.policy.rules import Rule
 from gateway.wire.methods import ActionKind
 
 Effect = Literal["allow", "ask", "deny"]
@@ -34,7 +36,8 @@ class Context(msgspec.Struct, frozen=True):
     says whether the task that the action names was started by this agent on this session.
     `arguments` are those of a tool call, None where they are not known, `now` is an aware time, and
     `means` is how the caller is identified: what rules may ask about. `answers` are those of slow
-    guards.
+    guards. `approval` is what a person was asked about this call and said; it is held against
+    `digest`, that of the arguments.
     """
 
     catalog: UpstreamCatalog | None = None
@@ -45,6 +48,8 @@ class Context(msgspec.Struct, frozen=True):
     now: datetime | None = None
     means: str = ""
     answers: Mapping[Any, str | None] = {}
+    approval: Approval | None = None
+    digest: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -69,11 +74,20 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """False where the decision is only observed: recorded as it would have been, not acted on."""
     reservations: tuple[Reservation, ...] = ()
     """What a call has to take before its decision is recorded; what fails makes it a refusal."""
+    asking: tuple[Rule, ...] = ()
+    """The rules that ask a person, all of them, where that is the decision."""
+    approval: str = ""
+    """The id of the approval that let it through, or that refused it."""
 
     @property
     def refuses(self) -> bool:
         """Whether the action must not happen."""
         return self.enforced and self.effect != "allow"
+
+    @property
+    def asks(self) -> bool:
+        """Whether the action may happen once a person says yes."""
+        return self.enforced and self.effect == "ask"
 
     @property
     def allows(self) -> bool:

@@ -62,6 +62,7 @@ class Asking:
         self._undecided: set[_Asked] = set()
         self._asked: dict[int, _Asked] = {}
         self._withdrawn: set[int] = set()
+        self._own: dict[int, Answered] = {}
         self._last_id = 0
 
     def ask(
@@ -115,12 +116,29 @@ class Asking:
         if identifier in self._withdrawn:
             self._withdrawn.discard(identifier)
             return True
+        own = self._own.pop(identifier, None)
+        if own is not None:
+            own(response)
+            return True
         asked = self._asked.pop(identifier, None)
         if asked is None:
             return False
         asked.answered(response)
         self._recorder.answered(asked.call, asked.started_ns, response, tool=False)
         return True
+
+    def put_own(self, answered: Answered) -> int:
+        """The id for a question of the gateway's own, which no upstream hears of."""
+        self._last_id += 1
+        self._own[self._last_id] = answered
+        return self._last_id
+
+    def take_back(self, identifier: int, send: Send) -> None:
+        """The gateway needs no answer to a question of its own any more."""
+        if self._own.pop(identifier, None) is not None:
+            self._withdrawn.add(identifier)
+            params = encode({"requestId": identifier, "reason": "it was answered otherwise"})
+            send(frames.notification("notifications/cancelled", params))
 
     def waits_for(self, identifier: int) -> bool:
         """Whether a question is open still."""
@@ -173,6 +191,7 @@ class Asking:
         for asked in self._asked.values():
             self._recorder.failed(asked.call, asked.started_ns, "unanswered")
         self._asked.clear()
+        self._own.clear()
 
     def _recorded(
         self,

@@ -12,6 +12,7 @@ from gateway.wire.modern import RequestEnvelope
 from gateway.wire.params import Params
 
 if TYPE_CHECKING:
+    from gateway.policy.approval import Approval
     from gateway.policy.arguments import Answers
     from gateway.relay.exchange import Exchange
     from gateway.relay.limiting import Taken
@@ -28,11 +29,14 @@ class Call:
     counts how often the catalog was read again for it, `quiet` marks one of the session's own
     making. `nobody` says why it could not be told whose call it is. `answers` are those of
     slow guards, None before they were asked. `taken` is what limits make it hold while it lasts.
+    `approval` is what became of asking a person, None before one was asked; `question` is the
+    result that asks a stateless client.
     """
 
     __slots__ = (
         "action",
         "answers",
+        "approval",
         "cancelled",
         "client_id",
         "envelope",
@@ -42,7 +46,9 @@ class Call:
         "identity",
         "key",
         "nobody",
+        "own_key",
         "params",
+        "question",
         "quiet",
         "relisted",
         "reply",
@@ -68,6 +74,7 @@ class Call:
     ) -> None:
         self.id = new_call_id() if identifier is None else identifier
         self.client_id = client_id
+        self.own_key = own_key
         self.key: RequestId = self.id if own_key else client_id
         self.action = action
         self.params = params
@@ -84,6 +91,8 @@ class Call:
         self.nobody = ""
         self.answers: Answers | None = None
         self.taken: Taken | None = None
+        self.approval: Approval | None = None
+        self.question: bytes | None = None
 
     @property
     def modern(self) -> bool:

@@ -15,6 +15,7 @@ from gateway.relay.deciding import Deciding, LinkTo
 from gateway.relay.eras import carried, carried_error, error_code, input_required
 from gateway.relay.exchange import Exchange
 from gateway.relay.gateway import Gateway
+from gateway.relay.holding import Declared
 from gateway.relay.link import UpstreamLink
 from gateway.relay.recording import Party
 from gateway.relay.refusals import refusal
@@ -34,6 +35,7 @@ class Calls:
 
     `offered` are the kinds of actions that the client was told of: a refused one of another kind
     is answered as a method that does not exist. With `callers`, each call is somebody else's.
+    `declared` gives the capabilities of a call's client.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Calls:
         asking: Asking,
         offered: Collection[ActionKind],
         callers: Callers | None,
+        declared: Declared,
     ) -> None:
         self._gateway = gateway
         self._link_to = link_to
@@ -55,7 +58,7 @@ class Calls:
         self.rounds = Rounds(asking, gateway.binder, self)
         self.tasks = TaskOwners()
         self._deciding = Deciding(
-            gateway, authority, party, link_to, self.tasks, callers, self._decided
+            gateway, authority, party, link_to, self.tasks, callers, self._decided, asking, declared
         )
 
     def __bool__(self) -> bool:
@@ -89,6 +92,12 @@ class Calls:
         if exchange is not None:
             exchange.connection.abandon(exchange.identifier, params)
             self._end_cancelled(call)
+        else:
+            self._deciding.cancelled(call)
+
+    def policy_changed(self) -> None:
+        """Another snapshot is in force."""
+        self._deciding.policy_changed()
 
     def exchange_of(self, connection: Connection, request: int | None) -> Exchange | None:
         """The exchange that a message of an upstream's belongs to.
@@ -160,6 +169,12 @@ class Calls:
         """The decision is in the log, or cannot be: only now may anything happen."""
         if unavailable is not None:
             self._answer_error(call, frames.UNAVAILABLE, AUDIT_UNAVAILABLE)
+        elif verdict.refuses and call.cancelled is not None:
+            self._forget(call)
+            call.reply.withdraw()
+        elif verdict.asking and call.question is not None:
+            self._forget(call)
+            call.reply.answer(frames.result(call.client_id, call.question))
         elif verdict.refuses:
             code, frame = refusal(call, verdict, self._offered)
             self._forget(call)
@@ -308,6 +323,8 @@ class Calls:
 
     def finish(self, call: Call, result: bytes, status: str) -> None:
         """Answer a call with a result of the gateway's own making."""
+        if status == "input_required":
+            self._deciding.continues(call)
         self._forget(call)
         call.reply.answer(frames.result(call.client_id, result))
         if status == "input_required":

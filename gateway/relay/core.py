@@ -91,6 +91,7 @@ class SessionCore:
             self.asking,
             offered_kinds(self.permissions.values()),
             callers,
+            self._declared,
         )
         self._no_reply = _NoReply(outlet)
         self.hearing = Hearing(
@@ -111,6 +112,7 @@ class SessionCore:
         )
         self._shared = shared
         self._greet: Callable[[UpstreamPermissions], Greeting] | None = None
+        self._capabilities: object = None
         self._opened = False
         self._closed = False
 
@@ -119,8 +121,14 @@ class SessionCore:
         client: ClientInfo | None,
         requested: str,
         greet: Callable[[UpstreamPermissions], Greeting],
+        *,
+        capabilities: object = None,
     ) -> None:
-        """The client has made itself known: record it, and begin to connect its upstreams."""
+        """The client has made itself known: record it, and begin to connect its upstreams.
+
+        `capabilities` are those that it declared for the whole session.
+        """
+        self._capabilities = capabilities
         self._opened = True
         self.party.client = client
         self.event(
@@ -169,7 +177,12 @@ class SessionCore:
             for link in self.links.values():
                 link.follow_tools()
         self._open_links()
+        self.calls.policy_changed()
         self.hearing.tell("notifications/tools/list_changed", {})
+
+    def _declared(self, call: Call) -> object:
+        """What the client of a call says that it can do."""
+        return self._capabilities if call.envelope is None else call.envelope.capabilities
 
     def _permissions(self) -> dict[str, UpstreamPermissions]:
         return {name: self.authority.permissions(name) for name in self.surface.upstreams}

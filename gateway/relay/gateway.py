@@ -6,7 +6,9 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.approvals.text import Scrub
 from gateway.identity.spool import Spool
+from gateway.relay.approvals import Approvals
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.guarding import Guarding
@@ -42,8 +44,9 @@ class Gateway(msgspec.Struct, frozen=True):
     """The parts that do not change while the gateway runs.
 
     `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
-    `spool` is where the host's hook leaves
-    whose a call is; None where nothing asks it.
+    `approvals` are the questions to people, `scrub` takes secrets out of what they see,
+    `configuration` is the path of gateway.yaml. `spool` is where the host's hook leaves whose a
+    call is; None where nothing asks it.
     """
 
     in_force: InForce
@@ -53,6 +56,9 @@ class Gateway(msgspec.Struct, frozen=True):
     open_transport: OpenTransport
     limits: Mapping[str, UpstreamLimits]
     guarding: Guarding
+    approvals: Approvals
+    scrub: Scrub
+    configuration: str = ""
     spool: Spool | None = None
     limiting: Limiting = msgspec.field(default_factory=Limiting)
 

@@ -167,7 +167,7 @@ class HandshakeClient(CoreClient):
             envelope = upstream_envelope(params.get("capabilities"), client, permissions)
             return Greeting(initialize_params(params, revision, envelope), envelope, permissions)
 
-        core.open(client_info(client), requested, greet)
+        core.open(client_info(client), requested, greet, capabilities=params.get("capabilities"))
         for name, link in core.links.items():
             permissions = core.permissions[name]
             flags = {"toolsListChanged"}

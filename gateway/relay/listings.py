@@ -149,7 +149,8 @@ class Lister:
         return {**item, "inputSchema": narrowed(schema, rules)} if rules else item
 
     def _allows(self, action: Action, context: Context) -> bool:
-        return self._authority.decide(action, context).allows
+        verdict = self._authority.decide(action, context)
+        return verdict.allows or (verdict.asks and not verdict.provisional)
 
 
 class _Gathering:

@@ -61,15 +61,27 @@ class Parking(Generic[ParkedT]):
     def __init__(self) -> None:
         self._parked: dict[str, tuple[bytes, ParkedT, asyncio.TimerHandle]] = {}
 
-    def park(self, call: Call, what: ParkedT, expired: Callable[[ParkedT], None]) -> str:
-        """Keep `what` for the call's next round; `expired` is called where none comes."""
+    def park(
+        self,
+        call: Call,
+        what: ParkedT,
+        expired: Callable[[ParkedT], None],
+        *,
+        keep_s: float | None = None,
+    ) -> str:
+        """Keep `what` for the call's next round; `expired` is called where none comes.
+
+        `keep_s` None is as long as usual.
+        """
         state = urlsafe_b64encode(os.urandom(18)).decode()
 
         def expire() -> None:
             if self._parked.pop(state, None) is not None:
                 expired(what)
 
-        timer = asyncio.get_running_loop().call_later(PARKED_S, expire)
+        timer = asyncio.get_running_loop().call_later(
+            PARKED_S if keep_s is None else keep_s, expire
+        )
         self._parked[state] = (fingerprint(call), what, timer)
         return state
 

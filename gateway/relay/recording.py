@@ -99,8 +99,12 @@ class Recorder:
         session: str | None = None,
         agent: str | None = None,
         upstream: str | None = None,
+        then: Committed | None = None,
     ) -> None:
-        """Record something other than a call; a failure shows in `writable` and stops calls."""
+        """Record something other than a call; a failure shows in `writable` and stops calls.
+
+        `then` is called once it is committed, or cannot be.
+        """
         record = Event(
             time=self._now(),
             event=event,
@@ -109,9 +113,13 @@ class Recorder:
             upstream=upstream,
             data=data,
         )
-        self._append(record, None)
+        self._append(record, then)
         for watch in self.watches:
             watch.event(event, session, upstream)
+
+    def argument_level(self, tool: str) -> ArgumentsLevel:
+        """How much of the arguments of a tool is kept."""
+        return self._arguments_for.get(tool, self._arguments)
 
     def decision(
         self,
@@ -134,7 +142,7 @@ class Recorder:
         """
         summary = None
         if "arguments" in params:
-            level = self._arguments_for.get(verdict.tool_id, self._arguments)
+            level = self.argument_level(verdict.tool_id)
             arguments = params["arguments"]
             summary = summarise_arguments(level, arguments, encode(arguments), self._digester)
         context = trace_context(params["_meta"]) if "_meta" in params else None
@@ -180,6 +188,7 @@ class Recorder:
             definition=verdict.definition or None,
             host=None if identity.host is None else _host(identity.host),
             trace=trace,
+            approval=verdict.approval or None,
         )
         self._append(record, then)
 

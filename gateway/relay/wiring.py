@@ -2,19 +2,23 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway import __version__
+from gateway.approvals.scrub import without_secrets
+from gateway.approvals.store import Store
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
-from gateway.config.directories import audit_directory, spool_directory
+from gateway.config.directories import approvals_directory, audit_directory, spool_directory
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
 from gateway.errors import UserError
 from gateway.identity.spool import Spool
+from gateway.relay.approvals import Approvals
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.gateway import Gateway, UpstreamLimits
@@ -61,6 +65,7 @@ class Running:
     def close(self) -> None:
         """Write what is left, and let go of the log."""
         self.gateway.guarding.close()
+        self.gateway.approvals.close()
         self.gateway.recorder.flush()
         self.journal.close()
         if self._shipping is not None:
@@ -110,6 +115,9 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
             for name, entry in settings.upstreams.items()
         },
         guarding=Guarding(),
+        approvals=Approvals(recorder, lambda: Store.open(approvals_directory())),
+        scrub=without_secrets,
+        configuration=settings.path and str(Path(settings.root, settings.path)),
         spool=Spool.open(spool_directory()) if hook else None,
     )
     recorder.event("configuration.loaded", _described(loaded))

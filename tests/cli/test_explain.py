@@ -341,7 +341,7 @@ class TestRules:
     ) -> None:
         outcome = run("explain", "tester", "mcp__srv__ask")
         assert outcome.code == 1
-        assert outcome.out.splitlines()[0].endswith(": allowed only after a person says yes")
+        assert ": allowed only after a person says yes, if" in outcome.out.splitlines()[0]
         outcome = run("explain", "tester", "mcp__srv__never")
         assert told(outcome, "to allow it") == ["change or remove the rule 'never' (rules.yaml:18)"]
         outcome = run("explain", "tester", "mcp__srv__asking")

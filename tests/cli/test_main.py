@@ -191,7 +191,8 @@ class TestHelp:
         )
         assert done.stderr.strip() == (
             "0 ['click', 'gateway'] "
-            "['gateway', 'gateway.cli', 'gateway.cli.main', 'gateway.cli.output', 'gateway.errors']"
+            "['gateway', 'gateway.cli', 'gateway.cli.main', 'gateway.cli.output', "
+            "'gateway.errors', 'gateway.escaping']"
         )
 
     def test_version_names_the_distribution(self, capsys: pytest.CaptureFixture[str]) -> None:

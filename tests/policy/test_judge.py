@@ -32,12 +32,13 @@ class TestEffects:
         decision = query(ruled(rule(message="Ask the data team first.")))
         assert decision.reason == "Ask the data team first"
 
-    def test_ask_refuses_and_says_what_is_missing(self) -> None:
+    def test_ask_refuses_until_a_person_says_yes(self) -> None:
         decision = query(ruled(rule(effect="ask")))
         assert decision.refuses
-        assert decision.effect == "ask"
-        assert "cannot be given yet" in decision.reason
-        assert "cannot be given yet" in query(ruled(rule(effect="ask", message="Hm."))).reason
+        assert decision.asks
+        assert [each.name for each in decision.asking] == ["r"]
+        assert "asks a person for mcp__db__query" in decision.reason
+        assert "the rule 'r' asks" in query(ruled(rule(effect="ask", message="Hm."))).reason
 
     def test_deny_with_arguments_refuses_those(self) -> None:
         snapshot = ruled(rule(schema={"properties": {"force": {"const": True}}}))
@@ -216,7 +217,11 @@ class TestListings:
 
     def test_what_is_denied_whatever_the_call_is_hidden(self) -> None:
         assert not self.shows(rule())
-        assert not self.shows(rule(effect="ask"))
+
+    def test_what_a_person_may_approve_is_shown(self) -> None:
+        decision = query(ruled(rule(effect="ask")), method="tools/list")
+        assert decision.asks
+        assert not decision.provisional
 
     @pytest.mark.parametrize(
         "conditions", [{"schema": ONLY_ORDERS}, {"when": When(days=(0,), identified=("token",))}]

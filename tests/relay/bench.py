@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.agents import read_definitions
+from gateway.approvals.scrub import without_secrets
+from gateway.approvals.store import Store
 from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
 from gateway.audit.reader import Problem, read_journals
@@ -16,6 +18,7 @@ from gateway.identity.spool import Spool
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Snapshot, Standing, UpstreamTraits
+from gateway.relay.approvals import Approvals
 from gateway.relay.authority import InForce
 from gateway.relay.connection import Connection
 from gateway.relay.core import SessionCore
@@ -260,6 +263,8 @@ class Bench:
                 for name in upstreams
             },
             guarding=Guarding(),
+            approvals=Approvals(recorder, lambda: Store.open(directory / "approvals")),
+            scrub=without_secrets,
             spool=Spool.open(directory / "calls") if hook else None,
         )
         self.client = ListedClient()

@@ -1,0 +1,1 @@
+"""Calls that wait for a person: what is asked, the files it is answered through."""
