@@ -1,4 +1,4 @@
-"""What a record keeps of a call's arguments: nothing, their shape, or all of them."""
+"""What a record keeps of a call's arguments: nothing, their shape, harmless values, or all."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from gateway.audit.keys import Digester
 
-ArgumentsLevel: TypeAlias = Literal["none", "shape", "full"]
+ArgumentsLevel: TypeAlias = Literal["none", "shape", "redacted", "full"]
 
 _Container: TypeAlias = tuple[dict[str, object] | Sequence[object], dict[str, object]]
 """A value that has others inside, and what is said of it."""
@@ -15,6 +15,8 @@ MAX_DEPTH: Final = 6
 MAX_NODES: Final = 128  # values described in one summary, the outer ones first
 MAX_ELEMENTS: Final = 8  # of one array
 MAX_KEY_CHARS: Final = 128
+LONG_KEY_CHARS: Final = 20  # in shorter keys no secret is looked for
+MAX_EXAMINED_KEY_CHARS: Final = 1024
 MAX_TEXT_BYTES: Final = 64 * 1024  # of the values that level "full" keeps
 
 
@@ -28,7 +30,8 @@ def summarise_arguments(
     `shape`: types, keys, sizes of strings in bytes, `count` of members or elements. Keys come from
     the caller, so a member is `{"key": ..., "type": ...}` in a list. What is left out for depth or
     number shows as a `count` above the entries listed. "full" adds the `text` itself, marked
-    `text_cut` when it is longer than MAX_TEXT_BYTES.
+    `text_cut` when it is longer than MAX_TEXT_BYTES. "redacted" adds a `text` without the secrets
+    in it, whose number is `redacted`, and with long values cut: see `gateway.audit.redacted`.
     """
     if level == "none":
         return {"level": level}
@@ -38,7 +41,11 @@ def summarise_arguments(
         "digest": digester.digest(encoded),
         "shape": _shape(arguments),
     }
-    if level == "full":
+    if level == "redacted":
+        from gateway.audit.redacted import redacted_text  # most gateways keep no values
+
+        summary |= redacted_text(arguments, encoded)
+    elif level == "full":
         summary["text"] = encoded[:MAX_TEXT_BYTES].decode("utf-8", "replace")
         if len(encoded) > MAX_TEXT_BYTES:
             summary["text_cut"] = True
@@ -61,6 +68,8 @@ def _shape(arguments: object) -> dict[str, object]:
             if isinstance(value, dict):
                 node["members"] = inside
                 for key, item in islice(value.items(), room):
+                    if len(key) >= LONG_KEY_CHARS:
+                        key = _harmless(key)
                     member: dict[str, object] = {"key": key}
                     if len(key) > MAX_KEY_CHARS:
                         member = {"key": key[:MAX_KEY_CHARS], "key_cut": True}
@@ -75,6 +84,13 @@ def _shape(arguments: object) -> dict[str, object]:
             room -= len(inside)
         depth += 1
     return root
+
+
+def _harmless(key: str) -> str:
+    """A key without secrets: it comes from the caller, as values do."""
+    from gateway.redaction.redactor import redact_text  # few keys are so long
+
+    return redact_text(key[:MAX_EXAMINED_KEY_CHARS])
 
 
 def _describe(value: object, node: dict[str, object], waiting: list[_Container]) -> None:

@@ -21,10 +21,15 @@ def print_line(text: str) -> None:
 
 
 def complain(error: UserError) -> None:
-    """Print an error to stderr, one `path:line: sentence` for each problem it holds."""
+    """Print an error to stderr, one `path:line: sentence` for each problem it holds.
+
+    Without secrets: a sentence may quote what stands in a file or what an upstream said.
+    """
+    from gateway.redaction.redactor import redact_text  # most commands have nothing to complain of
+
     for problem in getattr(error, "problems", (error,)):
         where = "" if problem.path is not None else "gateway: "
-        click.echo(where + escape(str(problem)), err=True)
+        click.echo(where + escape(redact_text(str(problem))), err=True)
 
 
 def print_json_line(value: object) -> None:

@@ -179,7 +179,7 @@ def _arguments(summary: dict[str, object]) -> dict[str, object] | None:
     if not summary:
         return {}
     text = summary.get("text")
-    if not isinstance(text, str) or summary.get("text_cut"):
+    if not isinstance(text, str) or summary.get("text_cut") or summary.get("redacted"):
         return None
     try:
         return _decode_arguments(text)

@@ -14,7 +14,7 @@ from gateway.policy.approval import Terms
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Govern, OperatorEntry, Standing
 
-ArgumentLevel = Literal["none", "shape", "full"]
+ArgumentLevel = Literal["none", "shape", "redacted", "full"]
 Durability = Literal["process", "power"]
 Mode = Literal["observe", "enforce"]
 MetricsReaders = Literal["off", "token", "loopback", "anyone"]

@@ -10,6 +10,7 @@ from gateway.audit.arguments import summarise_arguments
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.keys import Digester
 from gateway.audit.records import Decision, Event, HostCall, Scalar, new_call_id, timestamp
+from gateway.audit.redacted import without_secrets
 from gateway.audit.shared_journal import SharedJournal
 from gateway.config.directories import audit_directory
 from gateway.config.settings import Settings
@@ -65,7 +66,7 @@ def record_decision(
             rule=verdict.rule,
             file=verdict.file or None,
             line=verdict.line or None,
-            reason=verdict.reason,
+            reason=verdict.reason if verdict.allows else without_secrets(verdict.reason),
             snapshot=snapshot,
         )
     )
@@ -76,13 +77,13 @@ def record_refusal(directory: Path, message: Message | None, reason: str) -> Non
 
     `message` is None where it could not be read.
     """
-    data: dict[str, Scalar] = {"reason": reason}
+    data: dict[str, Scalar] = {"reason": without_secrets(reason)}
     session = None
     if message is not None:
         host = message.host
         session = host.session
         data |= {
-            "tool": message.tool,
+            "tool": without_secrets(message.tool),
             "tool_use_id": host.tool_use_id,
             "agent_type": host.agent_type,
             "agent_id": host.agent_id,

@@ -179,9 +179,9 @@ def _constant_members(tool: str, members: Sequence[Mapping[str, object]]) -> Ite
 
 
 def _members(summary: Mapping[str, object]) -> Mapping[str, object] | None:
-    """The arguments of a record at level full, None where it does not have them all."""
+    """The arguments as a record has them, None where they are not all there."""
     text = summary.get("text")
-    if not isinstance(text, str) or summary.get("text_cut"):
+    if not isinstance(text, str) or summary.get("text_cut") or summary.get("redacted"):
         return None
     try:
         value = json.loads(text)

@@ -37,11 +37,18 @@ class HandshakeFiles:
         return self._kept[path]
 
     def put(self, upstream: str, greeting: bytes, result: dict[str, object]) -> None:
-        """Keep an answer; failing to is no error, the next start is only slower."""
+        """Keep an answer; failing to is no error, the next start is only slower.
+
+        One in which a secret seems to stand is kept for this run only, not in a file.
+        """
         path = self._path(upstream, greeting)
         if self._kept.get(path) == result:
             return
         self._kept[path] = result
+        if _holds_secret(result):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return
         with contextlib.suppress(OSError):
             make_private_directory(self._directory)
             temporary = path.with_suffix(f".{os.getpid()}")
@@ -53,3 +60,13 @@ class HandshakeFiles:
     def _path(self, upstream: str, greeting: bytes) -> Path:
         key = self._entries[upstream] + b"\0" + greeting
         return self._directory / f"{self._digester.digest(key)}.json"
+
+
+def _holds_secret(result: dict[str, object]) -> bool:
+    from gateway.redaction.redactor import Redactor, could_hold_secret  # once for an upstream
+
+    if not could_hold_secret(msgspec.json.encode(result).decode()):
+        return False
+    redactor = Redactor()
+    redactor.value(result)
+    return bool(redactor.counts)

@@ -23,6 +23,8 @@ from gateway.audit.records import (
     Timestamps,
     Transport,
 )
+from gateway.audit.redacted import without_secrets
+from gateway.catalog.names import tool_id
 from gateway.identity.identity import HostCall as HostSaid
 from gateway.identity.identity import Identity
 from gateway.policy.values import Action
@@ -103,8 +105,14 @@ class Recorder:
     ) -> None:
         """Record something other than a call; a failure shows in `writable` and stops calls.
 
-        `then` is called once it is committed, or cannot be.
+        `then` is called once it is committed, or cannot be. Texts in `data` may come from
+        upstreams and clients: they are kept without secrets.
         """
+        if data:
+            data = {
+                key: without_secrets(value) if isinstance(value, str) else value
+                for key, value in data.items()
+            }
         record = Event(
             time=self._now(),
             event=event,
@@ -140,6 +148,13 @@ class Recorder:
         `snapshot` is the digest of what was decided on, where it is not that of the start.
         `started_ns` and `request`, the client's id, are for those who watch.
         """
+        name, reason, tool, method = action.name, verdict.reason, verdict.tool_id, action.method
+        if not verdict.definition or verdict.effect != "allow":
+            # The words of the caller: a URI with a password in it, a value that a rule refuses.
+            name, reason, method = map(without_secrets, (name, reason, method))
+            if tool and name != action.name:  # of which the tool id is another spelling
+                tool = tool_id(action.upstream, name)
+                reason = reason.replace(verdict.tool_id, tool)
         summary = None
         if "arguments" in params:
             level = self.argument_level(verdict.tool_id)
@@ -173,16 +188,16 @@ class Recorder:
             agent=identity.agent,
             identified=identity.means,
             upstream=action.upstream or None,
-            method=action.method,
+            method=method,
             action=action.kind,
-            tool=verdict.tool_id or None,
-            name=action.name or None,
+            tool=tool or None,
+            name=name or None,
             arguments=summary,
             decision=verdict.effect,
             rule=verdict.rule,
             file=verdict.file or None,
             line=verdict.line or None,
-            reason=verdict.reason,
+            reason=reason,
             enforced=verdict.enforced,
             snapshot=self._snapshot if snapshot is None else snapshot,
             definition=verdict.definition or None,
@@ -364,5 +379,6 @@ def client_info(value: object) -> ClientInfo | None:
         return None
     version = value.get("version")
     return ClientInfo(
-        name=str(value.get("name")), version=None if version is None else str(version)
+        name=without_secrets(str(value.get("name"))),
+        version=None if version is None else without_secrets(str(version)),
     )

@@ -125,10 +125,16 @@ class StdioUpstream:
         self._stdout.resume()
 
     def stderr_tail(self, lines: int = _DETAIL_LINES) -> str:
-        """The last lines (at most 200, 64 KiB) of stderr, control characters escaped."""
+        """The last lines (at most 200, 64 KiB) of stderr, control characters escaped.
+
+        Without what looks like a secret: it is told to the client, and printed.
+        """
+        from gateway.redaction.redactor import redact_text  # most upstreams end without a word
+
         text = self._stderr_bytes[-_STDERR_BYTES:].decode(errors="replace")
         for secret in self._spec.secrets:
             text = text.replace(secret, "***")
+        text = redact_text(text)
         shown = text.replace("\r\n", "\n").split("\n")
         if shown[-1] == "":
             shown.pop()

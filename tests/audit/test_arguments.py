@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from gateway.audit.arguments import MAX_NODES, MAX_TEXT_BYTES, ArgumentsLevel, summarise_arguments
 from gateway.audit.keys import Digester
-from gateway.audit.records import encode_record
+from gateway.audit.records import capped, encode_record
+from gateway.audit.redacted import MAX_REDACTED_BYTES, without_secrets
 from tests.audit.samples import decision
+from tests.redaction.planted import PLANTED
 
 DIGESTER = Digester(bytes(32))
 
@@ -71,6 +73,46 @@ def test_level_full_keeps_the_text_up_to_its_limit() -> None:
     assert len(cut["text"]) == MAX_TEXT_BYTES
 
 
+def test_level_redacted_keeps_values_without_the_secrets_in_them() -> None:
+    plain = {"query": "select 1", "limit": 10}
+    assert summarise("redacted", plain)["text"] == json.dumps(plain)
+    summary = summarise(
+        "redacted", {"query": "select 1", "password": "hunter2", "note": f"use {PLANTED['npm']}"}
+    )
+    assert json.loads(summary["text"]) == {
+        "query": "select 1",
+        "password": "[redacted: password]",
+        "note": "use [redacted: npm-token]",
+    }
+    assert summary["redacted"] == 2
+    assert "text_cut" not in summary
+
+
+def test_level_redacted_cuts_long_values_after_their_secrets_are_out() -> None:
+    for size in (1000, 1020, 4080, 4090):
+        summary = summarise("redacted", {"text": "x" * size + " " + PLANTED["npm"] + "y" * 100_000})
+        assert summary["text_cut"] is True
+        assert PLANTED["npm"][:12] not in summary["text"]
+        assert len(summary["text"]) < 1100
+    many = summarise("redacted", {str(n): ["z" * 900] * 5 for n in range(2000)})
+    assert many["text_cut"] is True
+    assert len(many["text"]) <= MAX_REDACTED_BYTES
+
+
+def test_a_key_that_is_a_secret_is_kept_at_no_level_but_full() -> None:
+    for level in ("shape", "redacted"):
+        summary = summarise(level, {PLANTED["stripe"]: 1})
+        assert PLANTED["stripe"] not in json.dumps(summary)
+
+
+def test_a_text_of_a_record_is_kept_without_secrets_and_cut() -> None:
+    assert without_secrets("db://u:p@h") == "db://u:[redacted: url-credentials]@h"
+    long = without_secrets("x" * 1000 + PLANTED["npm"] + "y" * 100_000)
+    assert PLANTED["npm"][:12] not in long
+    assert capped(long) == long
+    assert "[101040 characters, SHA-256 " in long
+
+
 def test_one_wide_member_does_not_hide_its_siblings() -> None:
     shape = summarise("shape", {"wide": {f"k{n}": n for n in range(1000)}, "last": 1})["shape"]
     assert [member["key"] for member in shape["members"]] == ["wide", "last"]
@@ -86,6 +128,9 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_a_summary_of_anything_is_bounded_and_can_be_recorded(arguments: object) -> None:
+    redacted = summarise("redacted", arguments)
+    assert len(redacted["text"]) <= MAX_REDACTED_BYTES
+    json.loads(encode_record(decision(arguments=redacted)))
     summary = summarise("shape", arguments)
     assert json.dumps(summary).count('"type"') <= MAX_NODES + 1 + json.dumps(arguments).count(
         "type"
