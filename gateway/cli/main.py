@@ -42,6 +42,7 @@ COMMANDS = {
     "matrix": "Show what every agent may do with every tool, in one table.",
     "policy": "Test policies, and show what a change of them changes.",
     "agents": "List the agent definitions and what each one may reach.",
+    "console": "Show the audit log in a browser on this host.",
     "audit": "Read and search the audit log.",
     "demo": "Watch the gateway allow, refuse and record calls, with nothing configured.",
 }

@@ -10,6 +10,7 @@ from gateway.cli.running import on_signals, reloading, require_agent, run
 from gateway.cli.token import tokens_path
 from gateway.config.load import Loaded, load
 from gateway.config.settings import Durability, HttpSettings
+from gateway.console.opening import MountedConsole, access_to, mount
 from gateway.errors import UserError
 from gateway.identity.bearer import TokenBook
 from gateway.identity.identity import SHARED, Identity, of_process
@@ -126,6 +127,7 @@ async def _serve(
 ) -> int:
     host, port = listening
     durability: Durability = "process" if hosts <= _LOOPBACK else "power"
+    access = access_to(loaded.settings, local=hosts <= _LOOPBACK)
     running = open_gateway(loaded, durability=durability, hook=anonymous is SHARED)
     upstreams = loaded.settings.upstreams
     scraping = _scraping(running.gateway, loaded.settings.http, local=hosts <= _LOOPBACK)
@@ -138,7 +140,8 @@ async def _serve(
         origins=frozenset(origin.lower() for origin in loaded.settings.http.allowed_origins),
         revisions=frozenset(HANDSHAKE_REVISIONS),
     )
-    app = HttpServer(service, limits)
+    console = None if access is None else mount(running, access)
+    app = HttpServer(service, limits, None if console is None else console.pages)
     listener = HttpListener(app, max_body_bytes=limits.max_message_bytes)
     stop = asyncio.Event()
     on_signals(lambda reason: stop.set())
@@ -151,7 +154,7 @@ async def _serve(
                 f"cannot listen on {host}:{port}; name a free --port and an address of this host"
             ) from None
         reloader.start()
-        _announce(service, listener, anonymous)
+        _announce(service, listener, anonymous, console)
         await stop.wait()
         listener.stop_accepting()
     finally:
@@ -173,7 +176,12 @@ def _scraping(gateway: Gateway, http: HttpSettings, *, local: bool) -> Scraping 
     return Scraping(gateway, metering, readers)
 
 
-def _announce(service: GatewayService, listener: HttpListener, anonymous: Identity | None) -> None:
+def _announce(
+    service: GatewayService,
+    listener: HttpListener,
+    anonymous: Identity | None,
+    console: MountedConsole | None,
+) -> None:
     host, port = listener.address
     if ":" in host:
         host = f"[{host}]"
@@ -185,3 +193,5 @@ def _announce(service: GatewayService, listener: HttpListener, anonymous: Identi
     for path in service.paths:
         sys.stderr.write(f"Serving http://{host}:{port}{path} {callers}\n")
     sys.stderr.flush()
+    if console is not None:
+        console.announce(f"http://{host}:{port}")

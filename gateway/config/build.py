@@ -21,7 +21,13 @@ from gateway.config.lock import Lock, read_lock
 from gateway.config.mcp_json import read_json
 from gateway.config.pinned_rules import mismatches
 from gateway.config.problems import ConfigurationError
-from gateway.config.settings import AuditSettings, HttpSettings, LimitSettings, Settings
+from gateway.config.settings import (
+    AuditSettings,
+    ConsoleSettings,
+    HttpSettings,
+    LimitSettings,
+    Settings,
+)
 from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
 from gateway.policy.approval import Terms
@@ -95,6 +101,9 @@ class Builder:
             native_tools=self.top.native_tools,
             audit=self._audit(),
             http=self._http(),
+            console=msgspec.convert(
+                self._section("console", model.Console).model_dump(), ConsoleSettings
+            ),
             limits=msgspec.convert(
                 self._section("limits", model.Limits).model_dump(), LimitSettings
             ),

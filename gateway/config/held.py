@@ -12,7 +12,13 @@ import msgspec
 from gateway.agents import AgentDefinition, Finding
 from gateway.catalog.pins import Pins, is_looser, same_pins
 from gateway.config.accepted import Accepted
-from gateway.config.settings import HttpSettings, MetricsReaders, Mode, Settings
+from gateway.config.settings import (
+    ConsoleSettings,
+    HttpSettings,
+    MetricsReaders,
+    Mode,
+    Settings,
+)
 from gateway.policy.approval import Terms
 from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.rules import RuleSet, with_former
@@ -25,7 +31,7 @@ NOTHING = Settings(root="", path="", digest="")
 """What holds of a configuration that nobody has accepted: the defaults."""
 
 ACCEPTED_VALUES = (
-    *("default_agent", "approvals", "audit", "http", "limits", "mode"),
+    *("default_agent", "approvals", "audit", "http", "console", "limits", "mode"),
     "native_tools",
 )
 STANDINGS = ("main_thread", "builtin_agents")
@@ -165,6 +171,7 @@ def _effective(now: Settings, before: Settings) -> Settings:
         native_tools=max(now.native_tools, before.native_tools, key=_NATIVE_TOOLS.index),
         audit=before.audit,
         http=_http(now.http, before.http),
+        console=_console(now.console, before.console),
         limits=before.limits,
         approvals=_approvals(now.approvals, before.approvals),
     )
@@ -187,6 +194,11 @@ def _approvals(now: Terms, before: Terms) -> Terms:
         remember=tuple(each for each in now.remember if each in before.remember),
         max_held=min(now.max_held, before.max_held),
     )
+
+
+def _console(now: ConsoleSettings, before: ConsoleSettings) -> ConsoleSettings:
+    """As it was accepted, but that it can be closed at once."""
+    return before if now.enabled is not False else msgspec.structs.replace(before, enabled=False)
 
 
 def _standing(now: Standing | None, before: Standing | None) -> Standing | None:

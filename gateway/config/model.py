@@ -75,6 +75,13 @@ Remember = Annotated[
         "must be call, session, or minutes such as 15m, at most 1440m.",
     ),
 ]
+Reference = Annotated[
+    str,
+    written(
+        r".*\$\{.+\}.*",
+        "must be a reference, such as ${NAME} or ${file:PATH}: the secret itself stands elsewhere.",
+    ),
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -142,6 +149,13 @@ class Http(Part):
     tokens: FilledText | None = None
 
 
+class Console(Part):
+    enabled: bool | None = None
+    approver_token: Reference | None = None
+    reader_token: Reference | None = None
+    session_minutes: Annotated[int, Field(ge=1, le=10_080)] = 480
+
+
 class Limits(Part):
     max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=1024 * MIB)] = 16 * MIB
     max_tools: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
@@ -183,6 +197,7 @@ SECTIONS: Mapping[str, type[Part]] = {
     "approvals": Approvals,
     "audit": Audit,
     "http": Http,
+    "console": Console,
     "limits": Limits,
     "pins": Pins,
 }

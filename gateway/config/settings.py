@@ -108,6 +108,19 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     tokens: str | None = None
 
 
+class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The page to read the log with, of `gateway serve`.
+
+    `enabled` None: on loopback always, elsewhere where a token lets people in. The tokens are
+    references to secrets: who enters one reads, or answers approvals as well.
+    """
+
+    enabled: bool | None = None
+    approver_token: str | None = None
+    reader_token: str | None = None
+    session_minutes: int = 480
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what a client or an upstream may send."""
 
@@ -139,6 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     native_tools: Govern = "off"
     audit: AuditSettings = AuditSettings()
     http: HttpSettings = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     limits: LimitSettings = LimitSettings()
     pins: Pins | None = None
     policies: tuple[Rule, ...] = ()

@@ -24,12 +24,14 @@ _NOT_DEFAULT = (
 class InForce:
     """The snapshot that decisions are taken on. It is exchanged as a whole, never changed.
 
-    `refused` says why the files as they are now are not in force, "" where they are.
+    `refused` says why the files as they are now are not in force, "" where they are. `catalogs` has
+    what each upstream offered when it was last asked.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.refused = ""
+        self.catalogs: dict[str, UpstreamCatalog] = {}
         self._listeners: set[Callable[[], None]] = set()
 
     def exchange(self, snapshot: Snapshot) -> None:
@@ -39,8 +41,9 @@ class InForce:
         for listener in tuple(self._listeners):
             listener()
 
-    def drift(self, catalog: UpstreamCatalog, instructions: object) -> tuple[Drift, ...]:
-        """What an upstream offers otherwise than it is pinned."""
+    def heard(self, catalog: UpstreamCatalog, instructions: object) -> tuple[Drift, ...]:
+        """An upstream was asked what it offers; what of that is otherwise than it is pinned?"""
+        self.catalogs[catalog.upstream] = catalog
         pins = self.snapshot.pins
         return () if pins is None else drift(pins, catalog, instructions)
 

@@ -163,7 +163,7 @@ class SessionCore:
                 greeting=self._greet(self.permissions[name]),
                 start_timeout_s=limits.start_timeout_s,
                 max_items=limits.max_tools,
-                compare=self.gateway.in_force.drift,
+                compare=self.gateway.in_force.heard,
             )
             if self.authority.snapshot.pinned:
                 link.follow_tools()

@@ -70,7 +70,7 @@ class SharedUpstream:
             start_timeout_s=gateway.limits[name].start_timeout_s,
             max_items=gateway.limits[name].max_tools,
             shared=True,
-            compare=gateway.in_force.drift,
+            compare=gateway.in_force.heard,
         )
         self.link.want(Wanted(NEWS_OF_LISTS))
 

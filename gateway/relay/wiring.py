@@ -47,6 +47,11 @@ class Running:
         self._transports = transports
         self._shipping = shipping
 
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration in force."""
+        return self._transports.loaded
+
     def apply(self, loaded: Loaded) -> None:
         """Decide by `loaded` from now on; connections made from now on are by its entries.
 

@@ -72,6 +72,7 @@ class HttpRequest:
         "method",
         "path",
         "problem",
+        "query",
         "receiver",
         "size_bytes",
     )
@@ -83,9 +84,11 @@ class HttpRequest:
         path: str,
         headers: dict[bytes, bytes],
         authorization: tuple[bytes, ...],
+        query: bytes = b"",
     ) -> None:
         self.method = method
         self.path = path
+        self.query = query
         self.headers = headers
         self.authorization = authorization
         self.gone: Callable[[], None] = _nothing
@@ -117,6 +120,11 @@ class HttpRequest:
     def answered(self) -> bool:
         """Whether an answer has begun."""
         return self._state is not _State.OPEN
+
+    @property
+    def peer(self) -> str:
+        """The address that it came from."""
+        return self._connection.peer
 
     def respond(
         self, status: int, body: bytes = b"", lines: bytes = b"", *, kind: bytes = CONTENT_JSON
@@ -151,14 +159,14 @@ class HttpRequest:
         """Answer with an error status, and say why."""
         self.respond(status, error_body(message), lines)
 
-    def begin(self, lines: bytes, data: bytes) -> None:
+    def begin(self, lines: bytes, data: bytes, status: int = HTTPStatus.OK) -> None:
         """Answer with a body of a length that is not known yet, and its first part."""
         if self._state is not _State.OPEN:
             return
         self._state = _State.CHUNKS if self.http_1_1 else _State.PLAIN
         if self.http_1_1:
             lines += _CHUNKED
-        self._send(self._head(HTTPStatus.OK, lines), data, b"")
+        self._send(self._head(status, lines), data, b"")
 
     def write(self, data: bytes) -> None:
         """Send a part of it; never an empty one."""
@@ -171,6 +179,11 @@ class HttpRequest:
             self._send(b"", data, _LAST_CHUNK if self._state is _State.CHUNKS else b"")
             self._state = _State.OVER
             self._connection.finished(self)
+
+    def abort(self) -> None:
+        """Close the connection: the answer cannot be finished, and must not look as if it were."""
+        self._state = _State.OVER
+        self._connection.abort()
 
     # For the connection
 
@@ -241,14 +254,14 @@ class HttpRequest:
         return known and self.length_bytes <= _SKIPPED_BYTES
 
 
-def path_of(target: bytes) -> str:
-    """The path of a request target, still percent-encoded; empty where it has none.
+def split_target(target: bytes) -> tuple[str, bytes]:
+    """The path of a request target, empty where it has none, and its query; both percent-encoded.
 
     Decoded here, a `%2F` in the name of an agent would part it, and a name would be decoded twice:
     as something else than a proxy in front has read.
     """
-    path = target.partition(b"?")[0]
-    return path.decode("ascii") if path.startswith(b"/") and path.isascii() else ""
+    path, _, query = target.partition(b"?")
+    return path.decode("ascii") if path.startswith(b"/") and path.isascii() else "", query
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from gateway.transports.http_exchange import HttpRequest, path_of
+from gateway.transports.http_exchange import HttpRequest, split_target
 from gateway.transports.http_messages import REPEATED
 
 if TYPE_CHECKING:
@@ -113,6 +113,12 @@ class InboundConnection(asyncio.Protocol):
     def date_line(self) -> bytes:
         """The Date header, with its line end."""
         return self._listener.date_line
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
 
     @property
     def stopping(self) -> bool:
@@ -220,8 +226,8 @@ class InboundConnection(asyncio.Protocol):
         if self._deaf:
             return
         parser = self._parser
-        method, path = parser.get_method().decode("latin-1"), path_of(self._url)
-        request = HttpRequest(self, method, path, self._headers, self._authorization)
+        method, (path, query) = parser.get_method().decode("latin-1"), split_target(self._url)
+        request = HttpRequest(self, method, path, self._headers, self._authorization, query)
         request.examine(parser.get_http_version())
         if len(self._headers) + len(self._authorization) > MAX_HEADERS or (
             self._loose_bytes > MAX_HEADER_BYTES and self._size_of_headers() > MAX_HEADER_BYTES

@@ -103,6 +103,19 @@ class Service(Protocol):
         """End what clients without a session shared."""
 
 
+class Pages(Protocol):
+    """What is served to browsers beside the endpoints."""
+
+    def serves(self, path: str) -> bool:
+        """Whether a path is one of its own."""
+
+    def accept(self, request: HttpRequest) -> Receiver | None:
+        """See `Application.accept`. Host and Origin have been looked at, nothing else."""
+
+    async def close(self) -> None:
+        """End what is being answered."""
+
+
 class HttpLimits(msgspec.Struct, frozen=True):
     """`hosts` are the accepted host names (lower case, no port); `origins` accepted besides the
     server's own; `revisions` the accepted values of MCP-Protocol-Version."""
@@ -114,14 +127,15 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
 
 class HttpServer:
-    """Endpoints of the service, `/healthz`, `/readyz` and `/metrics`. Is an Application.
+    """Endpoints of the service, `/healthz`, `/readyz`, `/metrics` and `pages`. Is an Application.
 
     Of every request Host and Origin are looked at first; then the service admits it; then comes
     everything else.
     """
 
-    def __init__(self, service: Service, limits: HttpLimits) -> None:
+    def __init__(self, service: Service, limits: HttpLimits, pages: Pages | None = None) -> None:
         self._service = service
+        self._pages = pages
         self._limits = limits
         self._revisions = frozenset(each.encode() for each in limits.revisions)
         self._sessions = Sessions(service.admits_still)
@@ -144,6 +158,8 @@ class HttpServer:
         """End every session."""
         self._closed = True
         self._sessions.close()
+        if self._pages is not None:
+            await self._pages.close()
         await self._service.close()
         await self._sessions.settled()
 
@@ -165,6 +181,10 @@ class HttpServer:
                 body["warning"] = warning
             request.respond(200 if problem is None else 503, msgspec.json.encode(body))
             return None
+        if self._pages is not None and self._pages.serves(request.path):
+            if self._closed:
+                raise Refused(503, "The gateway is stopping")
+            return self._pages.accept(request)
         admission = self._service.admit(
             request.path, request.authorization, loopback=request.loopback
         )
