@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from gateway.audit.errors import AuditUnavailable
 
@@ -34,7 +34,7 @@ class GroupCommit:
         """How many records were refused because of `failure`."""
         self._descriptor = descriptor
         self._sync = sync
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()  # None: stop
+        self._queue: SimpleQueue[Waiting | _Move | None] = SimpleQueue()  # None: stop
         self._unwaited = 0  # records that nobody waits for, and that are not submitted yet
         self._timer: asyncio.TimerHandle | None = None
         self._thread = Thread(target=self._run, name="audit-commit", daemon=True)
@@ -56,6 +56,14 @@ class GroupCommit:
         if waiting.thens or self.failure is not None:
             self._queue.put(waiting)
 
+    def move(self, descriptor: int, made_safe: Callable[[], None]) -> None:
+        """Go on with another file, once all that is in this one is synced, and close this one.
+
+        `made_safe` has the new file's name on the disk; it raises OSError where that fails.
+        """
+        self._submit_unwaited()
+        self._queue.put(_Move(descriptor, made_safe))
+
     def close(self) -> None:
         """Sync what is left and end the thread; blocks for as long as that takes."""
         self._submit_unwaited()
@@ -71,18 +79,32 @@ class GroupCommit:
             self._queue.put(Waiting((), records))
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            group = [self._queue.get()]
-            while True:
+        while True:
+            item = self._queue.get()
+            group: list[Waiting] = []
+            while isinstance(item, Waiting):
+                group.append(item)
                 try:
-                    group.append(self._queue.get_nowait())
+                    item = self._queue.get_nowait()
                 except Empty:
                     break
-            waiting = [entry for entry in group if entry is not None]
-            stopping = len(waiting) < len(group)
-            if waiting:
-                self._commit(waiting)
+            if group:
+                self._commit(group)
+            if item is None:
+                return
+            if isinstance(item, _Move):
+                self._go_on_with(item)
+
+    def _go_on_with(self, move: "_Move") -> None:
+        former, self._descriptor = self._descriptor, move.descriptor
+        try:
+            if self.failure is None:
+                self._sync(move.descriptor)
+                move.made_safe()
+        except OSError as error:
+            self.failure = AuditUnavailable(f"the journal cannot be synced: {error.strerror}")
+        with suppress(OSError):
+            os.close(former)
 
     def _commit(self, waiting: "list[Waiting]") -> None:
         if self.failure is None:
@@ -105,6 +127,11 @@ class Waiting:
         self.thens = thens
         self.records = records
         self.loop = asyncio.get_running_loop() if thens else None
+
+
+class _Move(NamedTuple):
+    descriptor: int
+    made_safe: Callable[[], None]
 
 
 def deliver(waiting: Sequence[Waiting], failure: AuditUnavailable | None) -> None:

@@ -4,7 +4,8 @@ A record is in the log as soon as the kernel has taken its line, and survives th
 process from then on. A line is written by one write; one that fails or comes out short is taken
 back, so that the file only ever holds whole lines (and, should the process be killed inside a
 write on a full disk, one torn tail that nothing follows). A file that cannot be trusted any more
-is left as it is, and the next record opens another one.
+is left as it is, and the next record opens another journal. One that is large or old enough is
+sealed, and the same chain goes on in the next segment.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gateway.audit.errors import AuditUnavailable
-from gateway.audit.files import PLAIN, journal_directory
+from gateway.audit.files import PLAIN, journal_directory, segment_name
 from gateway.audit.heads import heads_of_others, hold
 from gateway.audit.records import (
     NO_RECORD,
@@ -28,9 +29,11 @@ from gateway.audit.records import (
     stamped,
     timestamp,
 )
+from gateway.audit.segments import DEFAULT_LIMITS, SegmentLimits, compress_aside
 from gateway.state import make_private_directory
 
 if TYPE_CHECKING:
+    from gateway.audit.checkpoints import Checkpoints
     from gateway.audit.commit import GroupCommit, Waiting
 
 Durability: TypeAlias = Literal["process", "power"]
@@ -46,8 +49,12 @@ class Journal:
         durability: Durability,
         version: str,
         sync: Callable[[int], None] | None,
+        segments: SegmentLimits,
+        checkpoints: "Checkpoints | None",
     ) -> None:
         self._directory = directory
+        self._segments = segments
+        self._checkpoints = checkpoints
         self._durability = durability
         self._version = version
         self._sync = sync
@@ -68,16 +75,19 @@ class Journal:
         durability: Durability,
         version: str = "",
         sync: Callable[[int], None] | None = None,
+        segments: SegmentLimits = DEFAULT_LIMITS,
+        checkpoints: "Checkpoints | None" = None,
     ) -> "Journal":
         """A new journal in the audit directory `directory`, which is made when it is missing.
 
-        `version` is the program's, for the opening record. `sync` replaces fdatasync. Raises
+        `version` is the program's, for the opening record. `sync` replaces fdatasync. `segments`
+        says when a file is followed by another, `checkpoints` signs what is written. Raises
         UserError when the directory cannot be used. A full disk is no error here: the journal is
         then not `writable`, and each append tries again.
         """
         journals = journal_directory(directory)
         make_private_directory(journals)
-        journal = cls(journals, durability, version, sync)
+        journal = cls(journals, durability, version, sync, segments, checkpoints)
         try:
             journal._ensure_file()
         except AuditUnavailable as error:
@@ -140,6 +150,19 @@ class Journal:
         elif self._commit is not None:
             self._commit.submit(waiting)
 
+    def checkpoint(self) -> None:
+        """Sign what is written so far, and put that into the journal; a failure shows there."""
+        checkpoints = self._checkpoints
+        if checkpoints is None or self._file is None or self._closed:
+            return
+        record, publish = checkpoints.sign()
+
+        def committed(error: AuditUnavailable | None) -> None:
+            if error is None:
+                publish()
+
+        self.append(record, committed)
+
     def close(self) -> None:
         """Write the closing record if that is possible and let go of the file.
 
@@ -153,16 +176,23 @@ class Journal:
             if self._file is not None:
                 os.close(self._file.descriptor)
             return
+        publish: Callable[[], None] | None = None
         if self._file is not None:
-            closing = Event(time=timestamp(), event="journal.closed")
             try:
-                self._put([closing])
+                self._put([Event(time=timestamp(), event="journal.closed")])
+                if self._checkpoints is not None:
+                    record, publish = self._checkpoints.sign()
+                    self._put([record])
             except AuditUnavailable as error:
-                self._failure = error
+                self._failure, publish = error, None
             else:
                 if self._commit is not None:
                     self._commit.submit(_waiting((), 1))
             self._leave_file()
+        if self._checkpoints is not None:
+            if publish is not None and self._unsynced == 0:
+                publish()
+            self._checkpoints.close()
 
     def _append_synced(self, record: Record, then: Then | None) -> None:
         waiting = _waiting(() if then is None else (then,), 1)
@@ -185,6 +215,8 @@ class Journal:
             raise AuditUnavailable("the journal is closed")
         try:
             self._ensure_file()
+            if self._file is not None:
+                self._go_on(self._file)
             if self._lost or self._unsynced:
                 self._put([self._gap(), *records])
                 self._lost = self._unsynced = 0
@@ -207,8 +239,7 @@ class Journal:
             line = encode_record(stamped(record, writer=file.writer, seq=seq, prev=prev))
             prev = sha256(line).hexdigest()
             lines.append(line)
-        lines.append(b"")
-        data = b"\n".join(lines)
+        data = b"\n".join([*lines, b""])
         try:
             written = os.write(file.descriptor, data)
         except OSError as error:
@@ -219,6 +250,8 @@ class Journal:
             raise AuditUnavailable("the journal cannot be written: no space left for a record")
         file.size_bytes += written
         file.seq, file.prev = seq, prev
+        if self._checkpoints is not None:
+            self._checkpoints.added(lines)
 
     def _take_back(self, file: "_File") -> None:
         """Remove what a failed write may have left of a line; leave the file if that fails too."""
@@ -238,6 +271,8 @@ class Journal:
         except OSError as error:
             raise _unavailable(error) from error
         path = self._directory / f"{self._file.writer}{PLAIN}"
+        if self._checkpoints is not None:
+            self._checkpoints.begin(self._file.writer, self)
         try:
             with heads_of_others(self._directory, self._file.writer) as heads:
                 self._put([self._opening(heads)])
@@ -251,6 +286,52 @@ class Journal:
             if isinstance(error, OSError):
                 raise _unavailable(error) from error
             raise
+
+    def _go_on(self, file: "_File") -> None:
+        """Go on in the next segment if it is time to; see to it that a new one has its opening."""
+        if (
+            file.size_bytes >= self._segments.max_bytes
+            or time.monotonic() - file.opened_s >= self._segments.max_age_s
+        ):
+            file = self._next_segment(file)
+        if not file.size_bytes:
+            # Without waiting for the register: calls wait for this.
+            with heads_of_others(self._directory, file.writer, file.number, timeout_s=0) as heads:
+                opening = Event(
+                    time=timestamp(),
+                    event="segment.opened",
+                    data={"segment": file.number},
+                    heads=heads,
+                )
+                self._put([opening])
+
+    def _next_segment(self, file: "_File") -> "_File":
+        """The file after `file`, which is sealed; `file` itself where no other can be made.
+
+        A kill at any point leaves what readers take for one chain: the new file is there, empty,
+        before the old one says that it is sealed.
+        """
+        try:
+            following = file.next(self._directory)
+        except OSError:
+            file.opened_s = time.monotonic()  # not again with the next record
+            return file
+        path = self._directory / (segment_name(file.writer, following.number) + PLAIN)
+        try:
+            sealing = Event(time=timestamp(), event="segment.sealed", data={"segment": file.number})
+            self._put([sealing])
+        except AuditUnavailable:
+            os.close(following.descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        following.seq, following.prev = file.seq, file.prev
+        self._file = following
+        if self._commit is not None:
+            self._commit.move(following.descriptor, lambda: _sync_directory(self._directory))
+        else:
+            os.close(file.descriptor)
+        compress_aside(self._directory / (segment_name(file.writer, file.number) + PLAIN))
+        return following
 
     def _start_commit(self, descriptor: int) -> None:
         """Have the new file itself on the disk, and from then on its records, group by group."""
@@ -287,26 +368,38 @@ class Journal:
 
 
 class _File:
-    """A journal's file and where its chain stands."""
+    """The newest segment of a journal, and where the chain stands."""
 
-    __slots__ = ("descriptor", "prev", "seq", "size_bytes", "writer")
+    __slots__ = ("descriptor", "number", "opened_s", "prev", "seq", "size_bytes", "writer")
 
-    def __init__(self, descriptor: int, writer: str) -> None:
+    def __init__(self, descriptor: int, writer: str, number: int = 1) -> None:
         self.descriptor = descriptor
         self.writer = writer
+        self.number = number
+        self.opened_s = time.monotonic()
         self.size_bytes = 0
         self.seq = 0
         self.prev = NO_RECORD
 
     @classmethod
     def create(cls, directory: Path, pid: int) -> "_File":
-        """A new file that no other process has: O_EXCL, and a name that is not used twice."""
+        """A new journal that no other process has, under a name that is not used twice."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         writer = f"{stamp}-{pid}-{os.urandom(4).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        descriptor = os.open(directory / f"{writer}{PLAIN}", flags, 0o600)
-        hold(descriptor)
-        return cls(descriptor, writer)
+        return cls(_create(directory, segment_name(writer, 1)), writer)
+
+    def next(self, directory: Path) -> "_File":
+        """The next segment, empty."""
+        number = self.number + 1
+        descriptor = _create(directory, segment_name(self.writer, number))
+        return _File(descriptor, self.writer, number)
+
+
+def _create(directory: Path, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    descriptor = os.open(directory / f"{name}{PLAIN}", flags, 0o600)
+    hold(descriptor)
+    return descriptor
 
 
 def _waiting(thens: Sequence[Then], records: int) -> "Waiting":

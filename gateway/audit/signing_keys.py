@@ -122,15 +122,20 @@ def create_key(directory: Path, name: str, *, replace: bool = False) -> Signer:
 
 
 def publish(directory: Path, verifiers: Sequence[Verifier]) -> None:
-    """Have the public halves in the file for those who verify. Raises OSError."""
+    """Have the public halves in the file for those who verify. Raises UserError."""
     path = verifiers_file(directory)
     make_private_directory(path.parent)
     known = set(read_verifiers(path))
     lines = "".join(f"{each.text()}\n" for each in verifiers if each not in known)
-    if lines:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        descriptor = os.open(path, flags, 0o600)
+    if not lines:
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, lines.encode())
         finally:
             os.close(descriptor)
+    except OSError as error:
+        raise UserError(
+            f"the public keys cannot be written: {error.strerror}", path=str(path)
+        ) from error

@@ -17,6 +17,7 @@ from gateway.audit.files import default_directory
 from gateway.audit.index import Index
 from gateway.audit.reader import Entry, Problem, Row, follow
 from gateway.cli import output
+from gateway.cli.audit_keys import checkpoint, keys
 from gateway.cli.audit_verify import verify_log
 from gateway.errors import UserError
 
@@ -130,7 +131,8 @@ def command() -> None:
     """Read and search the audit log: every call, allowed or refused, and how it ended."""
 
 
-command.add_command(verify_log)
+for _added in (verify_log, keys, checkpoint):
+    command.add_command(_added)
 
 
 @command.command()

@@ -16,6 +16,7 @@ from gateway.catalog.names import tool_id
 from gateway.catalog.pins import Pins
 from gateway.config import model
 from gateway.config.entries import Entries
+from gateway.config.evidence import evidence_settings
 from gateway.config.files import Place, SourceFile, SourceName, Sources
 from gateway.config.lock import Lock, read_lock
 from gateway.config.mcp_json import read_json
@@ -258,7 +259,9 @@ class Builder:
         directory = audit.directory
         if directory is not None:
             directory = self._absolute(directory)
-        return msgspec.convert(audit.model_dump() | {"directory": directory}, AuditSettings)
+        evidence = evidence_settings(audit, self.document, self._absolute, self.problem)
+        made = audit.model_dump() | {"directory": directory} | evidence
+        return msgspec.convert(made, AuditSettings)
 
     def _policies(
         self, files: Sequence[SourceFile], known: Sequence[str] | None

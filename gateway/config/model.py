@@ -82,6 +82,7 @@ Reference = Annotated[
         "must be a reference, such as ${NAME} or ${file:PATH}: the secret itself stands elsewhere.",
     ),
 ]
+Age = Annotated[str, written("[1-9][0-9]{0,5}[smhdw]", "must be an age, such as 12h, 30d or 8w.")]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -130,6 +131,30 @@ class Spool(Part):
     max_age_s: Annotated[float, Field(gt=0, le=31 * 86_400, allow_inf_nan=False)] = 86_400.0
 
 
+class Checkpoints(Part):
+    records: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    seconds: Seconds = 60.0
+
+
+class Anchor(Part):
+    """One of `file`, `webhook` and `command`."""
+
+    file: FilledText | None = None
+    webhook: FilledText | None = None
+    headers: dict[HeaderName, Text] = {}
+    command: Annotated[list[FilledText], Field(min_length=1)] | None = None
+
+
+class Segments(Part):
+    max_bytes: Annotated[int, Field(ge=64 * 1024, le=2048 * MIB)] = 64 * MIB
+    max_age: Age = "1d"
+
+
+class Retention(Part):
+    max_bytes: Annotated[int, Field(ge=MIB)] | None = None
+    max_age: Age | None = None
+
+
 class Audit(Part):
     directory: FilledText | None = None
     store: FilledText | None = None
@@ -137,6 +162,11 @@ class Audit(Part):
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"
     arguments_for: dict[str, ArgumentLevel] = {}
+    signing_key: FilledText | None = None
+    checkpoints: Checkpoints = Checkpoints()
+    anchor: list[Anchor] = []
+    segments: Segments = Segments()
+    retention: Retention = Retention()
 
 
 class Http(Part):

@@ -74,12 +74,44 @@ class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_age_s: float = 86_400.0
 
 
+class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How often what is recorded is signed: after so many records, or so many seconds."""
+
+    records: int = 1000
+    seconds: float = 60.0
+
+
+class AnchorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One place outside of the log that checkpoints are kept in: one of the three."""
+
+    line: int
+    file: str | None = None
+    webhook: str | None = None
+    headers: Mapping[str, str] = {}
+    command: tuple[str, ...] | None = None
+
+
+class SegmentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When a journal goes on in another file."""
+
+    max_bytes: int = 64 * MIB
+    max_age_s: int = 86_400
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `gateway audit prune` leaves. None does not restrict."""
+
+    max_bytes: int | None = None
+    max_age_s: int | None = None
+
+
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how much is recorded.
 
     `directory` None is the user's own state directory; `durability` None lets the command choose.
     `arguments_for` overrides the level `arguments` for single tool ids. `store` is the URL of the
     PostgreSQL that the journal is copied to, None where it is not; `spool` bounds what may wait.
+    `signing_key` refers to the key that signs checkpoints, None is the one beside the log, if any.
     """
 
     directory: str | None = None
@@ -88,6 +120,11 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"
     arguments_for: Mapping[str, ArgumentLevel] = {}
+    signing_key: str | None = None
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    anchor: tuple[AnchorSettings, ...] = ()
+    segments: SegmentSettings = SegmentSettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):

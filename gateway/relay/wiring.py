@@ -12,7 +12,9 @@ from gateway.approvals.scrub import without_secrets
 from gateway.approvals.store import Store
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
+from gateway.audit.segments import SegmentLimits
 from gateway.config.directories import approvals_directory, audit_directory, spool_directory
+from gateway.config.evidence import checkpoints_of
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
 from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
@@ -90,6 +92,11 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
         directory,
         durability=settings.audit.durability or durability,
         version=__version__,
+        segments=SegmentLimits(
+            max_bytes=settings.audit.segments.max_bytes,
+            max_age_s=settings.audit.segments.max_age_s,
+        ),
+        checkpoints=checkpoints_of(settings, directory),
     )
     if not journal.writable:
         raise UserError("the audit log cannot be written; free some space", path=str(directory))

@@ -65,6 +65,8 @@ class _Joiner:
         self._made = Joined(writer, tree=Range() if hashing else None)
         self._graves: Mapping[int, Pruned] = {each.first_seq: each for each in tombstones}
         self._breaks: list[tuple[Break, str]] = []
+        self._torn = ("", 0)  # the file that ends so, and the line
+        self._sealed = 0  # the last segment that says it is sealed
 
     def join(self, files: Sequence[_File]) -> Joined:
         made = self._made
@@ -75,21 +77,28 @@ class _Joiner:
             lines, torn = 0, 0
             made.file = file.name
             for part in file.parts:
+                if part.first is not None and made.torn:
+                    self._torn_inside()
                 self._add(part, file, lines, before)
                 lines += part.lines
                 torn = part.torn_bytes
-            made.torn = torn > 0
-            if torn and file is not files[-1]:
-                place = Place(0, lines + 1, -1)
-                message = f"{torn} bytes without an end of line, and the journal goes on after them"
-                self._break(Break("damaged", place, message), file.name, 0)
+            if torn:
+                made.torn = True
+                self._torn = (file.name, lines + 1)
             before = file
         while self._bury():
             pass
-        if made.last_event == "segment.sealed":
+        if made.last_event == "segment.sealed" and made.number == self._sealed:
             self._missing_end()
         made.findings = [*self._told(), *made.findings]
         return made
+
+    def _torn_inside(self) -> None:
+        """Tell of a line without an end that the journal goes on after."""
+        self._made.torn = False
+        name, line = self._torn
+        message = "this line has no end, and the journal goes on after it"
+        self._break(Break("damaged", Place(0, line, -1), message), name, 0)
 
     def _add(self, part: Part, file: _File, lines: int, before: _File | None) -> None:
         made = self._made
@@ -111,6 +120,8 @@ class _Joiner:
             if each.place.line >= first.line:
                 self._break(each, file.name, lines, part.begin)
         made.records += part.records
+        if last.event == "segment.sealed":
+            self._sealed = file.number
         made.seq, made.digest, made.last_event = last.seq, last.digest, last.event
         made.last = Place(last.seq, last.line + lines, last.byte + part.begin)
         final = part.closed_seq and last.seq - part.closed_seq

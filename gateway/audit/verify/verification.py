@@ -240,14 +240,16 @@ class _Verification:
         longest = max(everywhere, key=lambda each: each.checkpoint.size, default=None)
         if longest is not None and longest.checkpoint.size > joined.seq:
             self._truncated(joined, longest.checkpoint.size, f"{longest.place} was signed")
-        good = covered = 0
+        good: set[int] = set()
+        covered = 0
         told = False
         for checkpoint, place, _ in sorted(everywhere, key=lambda each: each.checkpoint.size):
             tree = joined.trees.get(checkpoint.size)
             if tree is None:  # of what was pruned, or after a break, which is told of
                 continue
             if tree.root() == checkpoint.root:
-                good, covered = good + 1, checkpoint.size
+                good.add(checkpoint.size)
+                covered = checkpoint.size
             elif not told:
                 told = True
                 self._tampered(
@@ -258,7 +260,7 @@ class _Verification:
                     file=joined.file,
                     seq=checkpoint.size,
                 )
-        return good, covered
+        return len(good), covered
 
     def _truncated(self, joined: Joined, seq: int, when: str) -> None:
         if any(finding.code == "truncated" for finding in joined.findings):
