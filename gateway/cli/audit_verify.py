@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from gateway.audit.checkpoint_files import read_checkpoints
+from gateway.audit.checkpoint_files import read_checkpoints, read_kept
 from gateway.audit.files import checkpoints_file
 from gateway.audit.notes import Verifier
 from gateway.audit.signing_keys import read_verifiers, verifiers_file
@@ -119,13 +119,29 @@ def verified(
         for note, line in read_checkpoints(path)
     ]
     try:
-        return verify(where, verifiers, notes, processes=processes, live=live)
-    except FileNotFoundError:  # pruned just now
-        return verify(where, verifiers, notes, processes=processes, live=live)
+        try:
+            report = verify(where, verifiers, notes, processes=processes, live=live)
+        except FileNotFoundError:  # pruned just now
+            report = verify(where, verifiers, notes, processes=processes, live=live)
     except OSError as error:
         raise UserError(
             f"the log cannot be read: {error.strerror}", path=str(error.filename or where)
         ) from error
+    failures = _anchor_failures(report, beside) if beside.exists() else ()
+    return msgspec.structs.replace(report, findings=(*report.findings, *failures))
+
+
+def _anchor_failures(report: Report, beside: Path) -> Iterator[Finding]:
+    """Failures of anchors that no journal tells of: of the last checkpoints, at a gateway's end."""
+    told = {each.journal for each in report.findings if each.code == "anchor-failed"}
+    for kept in read_kept(beside):
+        if kept.failed is not None and kept.journal not in told:
+            yield Finding(
+                severity="note",
+                code="anchor-failed",
+                journal=kept.journal,
+                message=f"a checkpoint was not taken by {kept.anchor}: {kept.failed}",
+            )
 
 
 def show(report: Report, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ def test_calls_are_signed_anchored_and_verified(world: World, tmp_path: Path) ->
     report = audit(world, "verify", "--key", key, "--anchored", str(anchor))
     assert "The log is whole" in report
     assert "command /nonexistent/anchor: No such file or directory" in report
-    assert len(anchor.read_text().splitlines()) > 3
+    assert len(anchor.read_text().splitlines()) >= 1
     assert independent.verify(world.root / "audit", [key]) == []
     newest = audit(world, "checkpoint", "--json")
     anchored = [json.loads(line)["note"] for line in anchor.read_text().splitlines()]
