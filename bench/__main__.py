@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 import uvloop
 
-from bench import hook
+from bench import deciding, guards, hook
 from bench.measure import run as runs
 from bench.places import REPORT
 from bench.profiling import NoProfilerError, profile
@@ -53,6 +53,16 @@ def main(context: click.Context, quick: bool, only: tuple[str, ...], peers: bool
         save(results)
         publish(results)
     click.echo(summary(results))
+
+
+@main.command(name="policies")
+def policies() -> None:
+    """What deciding costs with many rules, and what guards cost. Prints only."""
+    for tool, about in (("query", deciding.APPLYING), ("plain", 0)):
+        taken = deciding.measure(tool)
+        click.echo(f"{deciding.RULES} rules, {about} of them about the call: {taken} a decision")
+    click.echo()
+    click.echo(guards.report(guards.costs(), guards.beside()))
 
 
 @main.command(name="report")

@@ -1,10 +1,11 @@
-"""What deciding one call costs with many rules: `python -m bench.deciding`.
+"""What deciding one call costs with many rules: `make bench ARGS=policies`.
 
 A thousand rules about arguments, five of which apply to the call; no guards.
 """
 
-import sys
+import statistics
 import time
+from typing import NamedTuple
 
 from gateway.agents import read_definition
 from gateway.catalog.listing import build_catalog
@@ -17,8 +18,8 @@ from gateway.policy.values import Action, Context
 
 RULES = 1_000
 APPLYING = 5
-_CALLS = 20_000
-_ROUNDS = 5
+_CALLS = 2_000
+_ROUNDS = 40
 _AGENT = b"---\nname: dev\ndescription: Works.\ntools: mcp__db__query, mcp__db__plain\n---\n"
 _LIMITS = {
     "properties": {
@@ -30,8 +31,18 @@ _LIMITS = {
 _ARGUMENTS = {"table": "orders", "name": "north", "limit": 50}
 
 
-def measure(tool: str) -> float:
-    """Microseconds for one call of a tool of an upstream `db`, the best of several rounds."""
+class Taken(NamedTuple):
+    """Microseconds for one call: the least and the middle of several rounds."""
+
+    least_us: float
+    median_us: float
+
+    def __str__(self) -> str:
+        return f"{self.least_us:.1f} us at least, {self.median_us:.1f} us in the middle"
+
+
+def measure(tool: str) -> Taken:
+    """What a call of a tool of an upstream `db` costs."""
     limits = read_schema(_LIMITS, effect="allow-only-if", line=1)
     assert isinstance(limits, ArgumentRule)
     rules = [
@@ -55,18 +66,11 @@ def measure(tool: str) -> float:
         "db", [{"name": name, "inputSchema": schema} for name in ("query", "plain")]
     )
     action = Action("tool", "tools/call", "db", tool)
-    best = float("inf")
+    rounds = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
         for _ in range(_CALLS):
             decision = decide("dev", action, snapshot, Context(catalog, arguments=_ARGUMENTS))
-        best = min(best, time.perf_counter() - started)
+        rounds.append((time.perf_counter() - started) / _CALLS * 1e6)
         assert decision.allows, decision.reason
-    return best / _CALLS * 1e6
-
-
-if __name__ == "__main__":
-    sys.stdout.write(
-        f"{RULES} rules, {APPLYING} of them about the call: {measure('query'):.1f} us a decision\n"
-        f"{RULES} rules, none about the call: {measure('plain'):.1f} us a decision\n"
-    )
+    return Taken(min(rounds), statistics.median(rounds))

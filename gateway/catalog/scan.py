@@ -40,9 +40,12 @@ class Told(msgspec.Struct, frozen=True):
     instructions: str | None = None
 
 
-def scan(told: Mapping[str, Told]) -> tuple[Suspicion, ...]:
-    """The signs in what upstreams say, by upstream; at most 50 of each of them."""
-    found = list(_confusable(list(told)))
+def scan(told: Mapping[str, Told], names: Collection[str] = ()) -> tuple[Suspicion, ...]:
+    """The signs in what upstreams say, by upstream; at most 50 of each of them.
+
+    `names` are those of upstreams of which nothing else is known.
+    """
+    found = list(_confusable(list(dict.fromkeys((*told, *names)))))
     owners = _owners(told.values())
     for name, each in told.items():
         signs = _of_upstream(name, each, owners)

@@ -57,7 +57,7 @@ def of_texts(
         for name, result in surveyed.items()
         if result.catalog is not None
     }
-    for sign in scan(told):
+    for sign in scan(told, loaded.settings.upstreams):
         entry = loaded.settings.upstreams[sign.upstream]
         yield Note(
             severity="warning",

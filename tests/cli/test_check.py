@@ -28,6 +28,18 @@ def agent_file(project: Project, name: str, header: str) -> None:
 
 
 class TestFiles:
+    def test_upstreams_whose_names_are_alike_are_told_without_asking_them(
+        self, project: Project, run: Run
+    ) -> None:
+        for name in ("supabase", "supabose"):
+            project.offers(name, ["echo"])
+        project.agent("tester", ["mcp__supabase__echo"])
+        project.write()
+        outcome = run("check", "--json")
+        assert outcome.code == 1
+        assert codes(outcome.out) == ["confusable-upstreams"]
+        assert project.received("supabase") == []
+
     def test_a_project_in_order_is_fine_and_nothing_is_started(
         self, project: Project, run: Run
     ) -> None:

@@ -1,14 +1,21 @@
 """Rules of policy files on the way of real calls: refused, narrowed in the listing, reloaded."""
 
 import json
+import os
+import re
 import time
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Open
-from tests.e2e.inbox import PATIENCE_S, text_of
+from tests.e2e.inbox import PATIENCE_S, call, text_of
+from tests.e2e.test_pins import run
 from tests.e2e.world import World
+
+LANGUAGES = ("python", "toml")
 
 ECHO = {
     "name": "echo",
@@ -157,4 +164,58 @@ def test_a_slow_guard_is_asked_before_the_call_is_decided(world: World, connect:
             refused = client.call("echo", {"text": text})
             assert refused["result"]["isError"]
             assert "read-only" in text_of(refused)
+    assert len(world.calls()) == 1
+
+
+def test_other_calls_do_not_wait_for_one_that_takes_long_to_examine(
+    world: World, connect: Open
+) -> None:
+    world.canary(listing=json.dumps({"tools": [ECHO, {"name": "add", "inputSchema": {}}]}))
+    world.usual_agent()
+    world.settings["policies"] = "policies"
+    write(world, rule("read-only", arguments={"properties": {"text": {"sql": {}}}}))
+    long = f"select {', '.join(f'a{number} + b{number}' for number in range(3_000))} from t"
+    with connect(world) as client:
+        client.open()
+        client.call("echo", {"text": "select 1"})  # from now on the guards' process is there
+        client.forget()
+        client.send(call("long", "echo", {"text": long}), call("short", "add", {"a": 1, "b": 2}))
+        client.answer("long")
+        answered = [message["id"] for message in client.messages if "id" in message]
+    assert answered == ["short", "long"]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_guard_of_an_installed_package_judges_calls(
+    world: World, connect: Open, slow: bool
+) -> None:
+    """The one that docs/guards.md shows, as pip would install it."""
+    page = (Path(__file__).parents[2] / "docs" / "guards.md").read_text()
+    module, entry = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[-1] for kind in LANGUAGES)
+    site = world.root / "site"
+    (site / "my_package-1.0.dist-info").mkdir(parents=True)
+    (site / "my_package.py").write_text(
+        module.replace("(Guard):\n", "(Guard):\n    slow = True\n") if slow else module
+    )
+    [(group, lines)] = tomllib.loads(entry)["project"]["entry-points"].items()
+    [(name, value)] = lines.items()
+    info = site / "my_package-1.0.dist-info"
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    world.env["PYTHONPATH"] += f"{os.pathsep}{site}"
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    world.canary(listing=json.dumps({"tools": [{"name": "add", "inputSchema": schema}]}))
+    world.usual_agent()
+    world.settings["policies"] = "policies"
+    limits = {"properties": {"a": {name: True}}}
+    write(world, rule("even-only", tools="mcp__canary__add", arguments=limits))
+    world.accepting = False
+    world.write()
+    assert run(world, "trust", "--yes")
+    with connect(world) as client:
+        client.open()
+        assert not client.call("add", {"a": 2})["result"].get("isError")
+        refused = client.call("add", {"a": 3})
+        assert refused["result"]["isError"]
+        assert "The number must be even." in text_of(refused)
     assert len(world.calls()) == 1

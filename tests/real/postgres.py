@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -43,7 +44,10 @@ _SETTINGS = {
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "max_connections": "40",
+    # So that a test can say what reached it.
+    "log_statement": "all",
 }
+_STATEMENT = re.compile(r"\bLOG:  (?:statement|execute [^:]*): ")
 
 
 class Postgres:
@@ -106,6 +110,11 @@ class Postgres:
         for process in (family, *family.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def statements(self) -> int:
+        """How many statements have reached the server so far, by its own log."""
+        assert self._directory is not None
+        return len(_STATEMENT.findall((self._directory / "log").read_text(errors="replace")))
 
     def __enter__(self) -> Self:
         try:

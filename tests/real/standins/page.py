@@ -41,6 +41,7 @@ def page_stand_in() -> StandIn:
         {
             "GET /": lambda _: _html(_FORM),
             "GET /about": lambda _: _html(_ABOUT),
+            "GET /away": _redirect,
             "GET /favicon.ico": lambda _: Response(204, b"", "image/x-icon"),
             "POST /orders": _take_order,
         }
@@ -49,6 +50,11 @@ def page_stand_in() -> StandIn:
 
 def _take_order(request: Request) -> Response:
     return text_response(f"ordered {request.body.decode()}")
+
+
+def _redirect(request: Request) -> Response:
+    """To wherever `to` says."""
+    return Response(302, b"", "text/plain", {"Location": request.query["to"]})
 
 
 def _html(text: str) -> Response:
