@@ -140,7 +140,7 @@ def _cell(agent: AgentPermissions, row: Row, decision: Decision, snapshot: Snaps
         rule=decision.rule,
         file=decision.file,
         line=decision.line,
-        reason=decision.reason,
+        reason=decision.reason.replace(decision.tool_id, row.tool_id),
         conditions=conditions,
     )
 

@@ -22,16 +22,13 @@ def arguments_in_words(rule: ArgumentRule) -> str:
 
 
 def _parts(schema: Mapping[str, Any], name: str, optional: Collection[str]) -> Iterator[str]:
-    if not name:
-        # Of the arguments together little can be said in short.
-        if any(True for _ in (*in_words(schema), *_others(schema))):
-            yield "they are as the rest of the schema says"
-        words = []
-    else:
-        words = [*map(_as_condition, in_words(schema)), *_others(schema)]
-    if words:
+    words = [*map(_as_condition, in_words(schema)), *_others(schema)]
+    if words and name:
         absent = " or is absent" if name in optional else ""
-        yield f"{shown_name(name) if name else 'they'} {' and '.join(words)}{absent}"
+        yield f"{shown_name(name)} {' and '.join(words)}{absent}"
+    elif words:
+        # Of the arguments together little can be said shortly.
+        yield "they are as the rest of the schema says"
     properties = schema.get("properties")
     for key, each in properties.items() if isinstance(properties, dict) else ():
         inner = f"{name}.{key}" if name else key

@@ -242,3 +242,11 @@ def test_rules_are_shown_where_they_decide_or_may(two: Project, run: Run) -> Non
     )
     page = Page(run("matrix", "--format", "html").out)
     assert "If this rule lets it: few-echoes rules.yaml:3" in page.text
+
+
+def test_the_page_has_a_part_for_each_upstream_and_names_lines_of_many_tools(
+    two: Project, run: Run
+) -> None:
+    page = run("matrix", "--format", "html").out
+    assert page.count('scope="rowgroup"') == page.count("<tbody>") == 1
+    assert "mcp__srv__* is declared by the agent" in page
