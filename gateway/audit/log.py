@@ -14,7 +14,7 @@ import msgspec
 from gateway.audit.calls import Call, Cursor, Filters
 from gateway.audit.reader import Problem, Row
 
-Unit: TypeAlias = Literal["minute", "hour", "day"]
+Unit: TypeAlias = Literal["minute", "hour", "day", "month"]
 Dimension: TypeAlias = Literal["agent", "tool", "upstream"]
 
 CHANGES: Final = (
@@ -129,9 +129,9 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of one minute, hour or day; those without any have none."""
+    """The calls of one unit of time, or of several; where there are no calls, there is none."""
 
-    start: str  # the time's beginning: 2026-01-31, 2026-01-31T12 or 2026-01-31T12:30
+    start: str  # the time's beginning: 2026-01, 2026-01-31, 2026-01-31T12 or 2026-01-31T12:30
     calls: int
     refused: int
     failed: int
@@ -220,8 +220,8 @@ class AuditLog(Protocol):
     def tallies(self, dimension: Dimension, filters: Filters, limit: int) -> list[Tally]:
         """The agents, tools or upstreams with the most calls, the busiest first."""
 
-    def activity(self, unit: Unit, filters: Filters) -> list[Activity]:
-        """The calls over time, in order."""
+    def activity(self, unit: Unit, filters: Filters, every: int = 1) -> list[Activity]:
+        """The calls over time, in order, by so many units (of months always one)."""
 
     def problems(self) -> list[Problem]:
         """What in the store was no record."""

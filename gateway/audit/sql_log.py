@@ -36,6 +36,7 @@ from gateway.audit.log import (
     Unit,
 )
 from gateway.audit.reader import Problem, Row
+from gateway.audit.units import UNIT_CHARS, floored
 
 Values: TypeAlias = tuple[object, ...]
 CallLines: TypeAlias = tuple[bytes, bytes | None]
@@ -56,7 +57,6 @@ _EVENT_COLUMNS: Final = ", ".join(("id", *_OF_EVENT))
 _OF_REFUSAL: Final = (*("decision", "enforced", "rule", "file", "line", "agent", "tool", "method"),)
 _SPAN: Final = ("min(time)", "max(time)")
 _GOOD: Final = ("ok", "input_required")
-_UNIT_CHARS: Final[dict[Unit, int]] = {"day": 10, "hour": 13, "minute": 16}
 
 
 class SqlLog(ABC):
@@ -261,13 +261,17 @@ class SqlLog(ABC):
         tallies.sort(key=lambda tally: (-tally.calls, tally.name or ""))
         return tallies[:limit]
 
-    def activity(self, unit: Unit, filters: Filters) -> list[Activity]:
+    def activity(self, unit: Unit, filters: Filters, every: int = 1) -> list[Activity]:
         """As `AuditLog` says."""
-        start = f"substr(time, 1, {_UNIT_CHARS[unit]})"
+        start = f"substr(time, 1, {UNIT_CHARS[unit]})"
         groups: dict[str, _Sum] = defaultdict(_Sum)
         slots: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         columns = (start, "slot", "decision", "enforced", "status")
-        for begin, slot, *rest in self._counted(columns, Where(filters)):
+        starts: dict[str, str] = {}
+        for recorded, slot, *rest in self._counted(columns, Where(filters)):
+            begin = starts.get(recorded)
+            if begin is None:
+                begin = starts[recorded] = floored(recorded, unit, every)
             groups[begin].add(*rest)
             if slot is not None:
                 slots[begin][slot] += rest[-1]

@@ -1,23 +1,32 @@
 """`gateway audit`: read and search the audit log."""
 
-import json
-import os
-import re
 import select
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
 from gateway.audit.calls import Call, Filters
-from gateway.audit.files import default_directory
 from gateway.audit.index import Index
-from gateway.audit.reader import Entry, Problem, Row, follow
+from gateway.audit.log import AuditLog
+from gateway.audit.reader import Entry, Row, follow
 from gateway.cli import output
+from gateway.cli.audit_export import export
 from gateway.cli.audit_keys import checkpoint, keys
+from gateway.cli.audit_options import (
+    as_recorded,
+    audit_directory,
+    complain,
+    opened_log,
+    say_nothing_found,
+    where,
+    which,
+)
+from gateway.cli.audit_questions import changes, refusals, unused, upstreams, who
+from gateway.cli.audit_stats import stats
 from gateway.cli.audit_verify import verify_log
 from gateway.errors import UserError
 
@@ -28,118 +37,21 @@ _SHORT_ID_CHARS: Final = 18
 _WIDTHS: Final = (27, 36, 20, 32, 15, 13, 8, 0)  # of a followed line; the last column runs on
 
 
-def audit_directory(config: Path | None) -> Path:
-    """The audit directory where the command line does not name one.
-
-    It is that of the configuration `config`, or of the one that holds here, just as for the
-    gateway itself; the user's own where there is no configuration.
-    """
-    # Imported here: `--directory` needs no configuration.
-    from gateway.config.directories import audit_directory as configured
-    from gateway.config.files import find
-    from gateway.config.load import load
-
-    try:
-        find(config, cwd=Path.cwd(), environ=os.environ)
-    except UserError:
-        if config is not None:
-            raise
-        return default_directory(os.environ)
-    return configured(load(config, cwd=Path.cwd(), trusted=False).settings)
-
-
-def _as_recorded(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The time that an option names, as records have it."""
-    if value is None:
-        return None
-    try:
-        moment = _moment(value, datetime.now(UTC))
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            f"'{output.escape(value)}' is neither a time with its zone, such as "
-            "2026-01-31T12:00:00Z, nor an age, such as 90s, 10m, 2h, 3d or 1w"
-        ) from error
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    age = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if age:
-        return now - int(age[1]) * _UNITS[age[2]]
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment.astimezone(UTC)
-
-
-_UNITS: Final = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def _options(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_where: Final = _options(
-    [
-        click.option(
-            "--directory",
-            type=click.Path(path_type=Path),
-            help="The audit directory, if not the configured one.",
-        ),
-        click.option(
-            "-c",
-            "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
-    ]
-)
-_which: Final = _options(
-    [
-        click.option("--agent", help="Only calls of this agent."),
-        click.option("--tool", help="Only this tool id; a `*` at its end takes all that follow."),
-        click.option("--upstream", help="Only calls to this upstream."),
-        click.option("--decision", type=click.Choice(["allow", "ask", "deny"])),
-        click.option("--session", help="Only calls of this session."),
-        click.option(
-            "--since",
-            metavar="TIME",
-            callback=_as_recorded,
-            help="From this time on: RFC 3339, or an age such as 10m, 2h, 3d.",
-        ),
-        click.option("--until", metavar="TIME", callback=_as_recorded, help="Before this time."),
-    ]
-)
-
-
 @click.group(name="audit")
 def command() -> None:
     """Read and search the audit log: every call, allowed or refused, and how it ended."""
 
 
-for _added in (verify_log, keys, checkpoint):
+_COMMANDS = (who, refusals, changes, unused, upstreams, stats, export, verify_log, keys, checkpoint)
+for _added in _COMMANDS:
     command.add_command(_added)
 
 
 @command.command()
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
 @click.option("-n", "--lines", "limit", type=click.IntRange(min=0), default=20, show_default=True)
-@_which
-@_where
+@which()
+@where
 def tail(
     following: bool,
     limit: int,
@@ -153,20 +65,20 @@ def tail(
     With -f an allowed call shows twice: when it is decided, and when its outcome is known.
     """
     chosen = Filters(**filters)
-    where = _directory(directory, config)
-    with Index.open(where) as index:
+    place = _directory(directory, config)
+    with Index.open(place) as index:
         index.refresh()
         with index.snapshot():
             calls = index.calls(chosen, limit)
             positions = index.positions()
-        _complain(index.problems())
+        complain(index.problems())
         if not following:
             _show_all(calls, as_json)
             return
         try:
             for call in calls:
                 _show_line(call, as_json)
-            for batch in follow(where, positions, lambda problem: _complain([problem])):
+            for batch in follow(place, positions, lambda problem: complain([problem])):
                 _stop_if_nobody_reads()
                 for entry in batch:
                     call_of_entry = _followed(entry, index)
@@ -185,10 +97,12 @@ def tail(
     show_default=True,
     help="At most so many, the newest.",
 )
-@_which
-@_where
+@click.option("--before", metavar="CALL", help="Only older ones than this call: the next page.")
+@which()
+@where
 def list_calls(
     limit: int,
+    before: str | None,
     directory: Path | None,
     config: Path | None,
     as_json: bool,
@@ -196,36 +110,43 @@ def list_calls(
 ) -> None:
     """List calls, the newest last."""
     chosen = Filters(**filters)
-    with Index.open(_directory(directory, config)) as index:
-        index.refresh()
-        calls = index.calls(chosen, limit + 1)
-        _complain(index.problems())
-    _show_all(calls[-limit:], as_json)
+    with opened_log(directory, config) as log:
+        cursor = None if before is None else _only_call(log, before).cursor
+        calls = log.calls(chosen, limit + 1, before=cursor, lines=as_json)
+    if not calls:
+        say_nothing_found("no call matches")
+    shown = calls[-limit:]
+    _show_all(shown, as_json)
     if len(calls) > limit:
-        click.echo(f"gateway: the newest {limit} calls; -n takes more", err=True)
+        older = output.escape(shown[0].decision.call or "")
+        click.echo(
+            f"gateway: the newest {limit} calls; -n takes more, `--before {older}` the next ones",
+            err=True,
+        )
 
 
 @command.command()
 @click.argument("call")
-@_where
+@where
 @click.pass_context
 def show(
     ctx: click.Context, call: str, directory: Path | None, config: Path | None, as_json: bool
 ) -> None:
-    """Show all that is recorded of one CALL, named by the beginning of its id."""
-    with Index.open(_directory(directory, config)) as index:
-        index.refresh()
-        found = index.call(call)
-    if not found:
-        click.echo(f"gateway: no call in the audit log begins with {output.escape(call)}", err=True)
-        ctx.exit(EXIT_NO_SUCH_CALL)
-    if len(found) > 1:
-        raise UserError("more than one call begins like that; give more of its id")
-    if as_json:
-        output.print_json_line(found[0].fields())
-        return
-    for key, text in _flat(found[0].fields()):
-        output.print_line(f"{key + ':':<20} {text}")
+    """Show all that is recorded of one CALL, named by the beginning of its id.
+
+    With where its records stand in their chains, what happened around it, and its approval, if a
+    person was asked.
+    """
+    from gateway.cli.audit_story import print_story
+
+    with opened_log(directory, config) as log:
+        found = log.call(call)
+        if not found:
+            say_nothing_found(f"no call in the audit log begins with {output.escape(call)}")
+            ctx.exit(EXIT_NO_SUCH_CALL)
+        if len(found) > 1:
+            raise UserError("more than one call begins like that; give more of its id")
+        print_story(log.story(found[0]), as_json=as_json)
 
 
 @command.command()
@@ -233,10 +154,10 @@ def show(
 @click.option(
     "--since",
     metavar="TIME",
-    callback=_as_recorded,
+    callback=as_recorded,
     help="Look at calls from this time on: RFC 3339, or an age such as 10m, 2h, 3d.",
 )
-@_where
+@where
 @click.pass_context
 def suggest(
     ctx: click.Context,
@@ -309,6 +230,14 @@ def _directory(named: Path | None, config: Path | None) -> Path:
     return named if named is not None else audit_directory(config)
 
 
+def _only_call(log: AuditLog, beginning: str) -> Call:
+    found = log.call(beginning)
+    if len(found) != 1:
+        problem = "more than one call begins" if found else "no call in the audit log begins"
+        raise UserError(f"{problem} with {beginning}")
+    return found[0]
+
+
 def _followed(entry: Entry, index: Index) -> Call | None:
     """The call that a new record belongs to, as far as it is known now."""
     if entry.row.kind == "decision":
@@ -363,27 +292,6 @@ def _cells(call: Call, *, short: bool = False) -> tuple[str, ...]:
 def _effect(decision: Row) -> str:
     effect = decision.decision or "-"
     return effect if decision.enforced else f"{effect} (observed)"
-
-
-def _flat(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for key, value in fields.items():
-        if isinstance(value, str):
-            yield key, value
-        elif key == "host" and isinstance(value, dict):
-            for name, text in _flat(value):
-                yield f"{key}.{name}", text
-        else:
-            yield key, json.dumps(value, ensure_ascii=False)
-
-
-def _complain(problems: Sequence[Problem]) -> None:
-    """Say on stderr which bytes of the journals are no records."""
-    for problem in problems:
-        click.echo(
-            f"gateway: journal {problem.journal}: {problem.reason} "
-            f"at byte {problem.offset} ({problem.size_bytes} bytes)",
-            err=True,
-        )
 
 
 def _stop_if_nobody_reads() -> None:

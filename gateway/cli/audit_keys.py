@@ -127,6 +127,6 @@ def _record_rotation(where: Path, former: Signer, signer: Signer) -> None:
 
 
 def _directory(named: Path | None, config: Path | None) -> Path:
-    from gateway.cli.audit import audit_directory
+    from gateway.cli.audit_options import audit_directory
 
     return named if named is not None else audit_directory(config)

@@ -15,6 +15,7 @@ from gateway.audit.signing_keys import read_verifiers, verifiers_file
 from gateway.audit.verify.findings import Finding, Report
 from gateway.audit.verify.verification import Anchored, verify
 from gateway.cli import output
+from gateway.cli.audit_options import audit_directory
 from gateway.errors import UserError
 
 EXIT_FINDINGS: Final = 1
@@ -75,8 +76,6 @@ def verify_log(
     Names the first bad record of each journal, missing journals and segments, cut ends, and what
     crashes left. The exit code is 1 if the log was tampered with, 0 if not, whatever crashed.
     """
-    from gateway.cli.audit import audit_directory
-
     where = directory if directory is not None else audit_directory(config)
     if not where.is_dir():
         raise UserError("there is no audit log here; name its directory", path=str(where))

@@ -34,10 +34,15 @@ def complain(error: UserError) -> None:
 
 def print_json_line(value: object) -> None:
     """Print `value` (builtins, structs, dataclasses) as one line of ASCII JSON to stdout."""
+    click.echo(json_line(value))
+
+
+def json_line(value: object) -> str:
+    """`value` (builtins, structs, dataclasses) as one line of ASCII JSON."""
     import msgspec  # not needed by the commands that never print JSON
 
     line = json.dumps(msgspec.to_builtins(value), ensure_ascii=True, separators=(",", ":"))
-    click.echo(line.replace("\x7f", "\\u007f"))
+    return line.replace("\x7f", "\\u007f")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gateway.audit.calls import Filters
 from gateway.audit.index import Index
 from gateway.audit.reader import read_journals
-from gateway.catalog.names import normalise, tool_id
 from gateway.cli.notes import Note
+from gateway.cli.unused import unused_entries
 from gateway.config.load import Loaded
-from gateway.policy.snapshot import AgentPermissions, Grant, Selection
+from gateway.policy.snapshot import AgentPermissions, Selection
 from gateway.relay.survey import Surveyed
 
 
@@ -45,13 +44,16 @@ def of_wildcards(
                 grant = selection.whole if selection is not None else None
                 # An inherited list is no entry: nobody wrote it.
                 if grant is not None and not grant.text.endswith("(inherited)"):
-                    yield _note(
-                        "wildcard-without-tool",
-                        f"{grant.text!r} matches no tool: the upstream {name!r} offers none now; "
-                        "remove it, unless its resources or prompts are meant.",
-                        agent,
-                        name,
-                        grant,
+                    yield Note(
+                        # It may have resources, and whoever is declared whole brings them.
+                        severity="info",
+                        code="wildcard-without-tool",
+                        message=f"{grant.text!r} matches no tool: the upstream {name!r} offers "
+                        "none now; remove it, unless its resources or prompts are meant.",
+                        path=grant.file,
+                        line=grant.line,
+                        agent=agent.name,
+                        upstream=name,
                     )
 
 
@@ -79,36 +81,20 @@ def of_unused(
         return
     with Index.open(directory) as index:
         index.refresh()
-        for agent in agents:
-            calls = index.calls(Filters(agent=agent.name, since=since))
-            yield from _unused(agent, {call.decision.tool or "" for call in calls}, days)
-
-
-def _unused(agent: AgentPermissions, called: set[str], days: int) -> Iterator[Note]:
-    for name, here in agent.upstreams.items():
-        prefix = tool_id(name, "")
-        for tool, grant in here.declared.tools.items():
-            if prefix + normalise(tool) not in called:
-                yield _note(
-                    "unused-entry",
-                    f"{prefix}{tool} was not called by the agent {agent.name!r} in {days} days; "
-                    "remove the entry, if it is not needed.",
-                    agent,
-                    name,
-                    grant,
-                    tool=prefix + tool,
-                )
-        whole = here.declared.whole
-        if whole is None or whole.text.endswith("(inherited)"):
-            continue
-        if not any(each.startswith(prefix) for each in called):
-            yield _note(
-                "unused-entry",
-                f"No tool of {whole.text!r} was called by the agent {agent.name!r} in {days} "
-                "days; remove the entry, if it is not needed.",
-                agent,
-                name,
-                whole,
+        for each in unused_entries(agents, index, since):
+            if each.tool is not None:
+                said = f"{each.tool} was not called by the agent {each.agent!r}"
+            else:
+                said = f"No tool of {each.entry!r} was called by the agent {each.agent!r}"
+            yield Note(
+                severity="warning",
+                code="unused-entry",
+                message=f"{said} in {days} days; remove the entry, if it is not needed.",
+                path=each.file,
+                line=each.line,
+                agent=each.agent,
+                upstream=each.upstream,
+                tool=each.tool,
             )
 
 
@@ -123,25 +109,3 @@ def _everything(agent: AgentPermissions) -> bool:
 
 def _selects(selection: Selection) -> bool:
     return selection.whole is not None or bool(selection.tools)
-
-
-def _note(
-    code: str,
-    message: str,
-    agent: AgentPermissions,
-    upstream: str,
-    grant: Grant,
-    *,
-    tool: str | None = None,
-) -> Note:
-    return Note(
-        # A server without tools may have resources, and whoever is declared whole brings them.
-        severity="info" if code == "wildcard-without-tool" else "warning",
-        code=code,
-        message=message,
-        path=grant.file,
-        line=grant.line,
-        agent=agent.name,
-        upstream=upstream,
-        tool=tool,
-    )

@@ -148,9 +148,11 @@ def test_show_finds_a_call_by_the_beginning_of_its_id(tmp_path: Path, journal: J
     fill(journal)
     first = as_json(tmp_path, "list")[0]
     [shown] = as_json(tmp_path, "show", first["call"])
-    assert shown == first
+    assert {key: shown[key] for key in first} == first
+    assert shown["positions"]["decision"]["seq"] == 2
+    assert shown["positions"]["outcome"]["seq"] == 3
     text = run(tmp_path, "show", first["call"]).stdout
-    for key in ("agent", "rule", "snapshot", "status", "duration_us", "prev"):
+    for key in ("agent", "rule", "snapshot", "status", "duration_us"):
         assert (re.search(rf"^{key}: +\S", text, re.MULTILINE) is not None) == (key in first)
 
 
