@@ -1,9 +1,13 @@
 """`gateway audit migrate` and `gateway audit ship`: the store in PostgreSQL."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
+from gateway.audit.notes import Verifier
 from gateway.audit.postgres.address import Address, StoreUnavailable, require_driver
+from gateway.audit.verify.findings import Report
 from gateway.cli import output
 from gateway.config.load import load
 from gateway.config.store import address_named, store_address
@@ -12,10 +16,14 @@ from gateway.errors import UserError
 EXIT_REFUSED = 1
 
 
+CONFIGURED: Final = "configured"
+"""What `--store` says where it means audit.store."""
+
+
 def chosen_address(store: str | None, config: Path | None) -> Address:
     """The store that the command line names, else the configured one; raises UserError."""
     require_driver()
-    if store is not None:
+    if store is not None and store != CONFIGURED:
         return address_named(store, os.environ)
     return store_address(load(config, cwd=Path.cwd(), trusted=False).settings, os.environ)
 
@@ -76,3 +84,18 @@ def ship_journals(directory: Path, store: str | None, config: Path | None) -> in
         f"{len(found) - refused} of {len(found)} here."
     )
     return EXIT_REFUSED if refused else 0
+
+
+def verified_store(
+    store: str,
+    config: Path | None,
+    verifiers: Sequence[Verifier],
+    anchored: Iterable[Path],
+    processes: int,
+) -> Report:
+    """The report on what is in the store; raises UserError."""
+    from gateway.audit.postgres.verifying import verify_store
+    from gateway.cli.audit_verify import notes_in
+
+    address = chosen_address(store, config)
+    return verify_store(address, verifiers, notes_in(anchored), processes=processes)

@@ -1,7 +1,7 @@
 """`gateway audit verify`: whether the log is whole, and where it first is not."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +59,12 @@ _HEADINGS: Final = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
 )
+@click.option(
+    "--store",
+    metavar="REFERENCE",
+    help="Verify the copies in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL, or "
+    "`configured` for audit.store.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def verify_log(
@@ -68,6 +74,7 @@ def verify_log(
     processes: int,
     directory: Path | None,
     config: Path | None,
+    store: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -76,6 +83,12 @@ def verify_log(
     Names the first bad record of each journal, missing journals and segments, cut ends, and what
     crashes left. The exit code is 1 if the log was tampered with, 0 if not, whatever crashed.
     """
+    if store is not None:
+        from gateway.cli.audit_store import verified_store  # most logs have no such store
+
+        report = verified_store(store, config, trusted_keys(keys), anchored, processes)
+        show(report, as_json=as_json)
+        ctx.exit(0 if report.clean else EXIT_FINDINGS)
     where = directory if directory is not None else audit_directory(config)
     if not where.is_dir():
         raise UserError("there is no audit log here; name its directory", path=str(where))
@@ -112,11 +125,7 @@ def verified(
 ) -> Report:
     """The report on the audit directory `where`. Raises UserError when it cannot be read."""
     beside = checkpoints_file(where)
-    notes = [
-        Anchored(note, f"{path.name} line {line}")
-        for path in (*([beside] if beside.exists() else []), *anchored)
-        for note, line in read_checkpoints(path)
-    ]
+    notes = notes_in((*([beside] if beside.exists() else []), *anchored))
     try:
         try:
             report = verify(where, verifiers, notes, processes=processes, live=live)
@@ -141,6 +150,15 @@ def _anchor_failures(report: Report, beside: Path) -> Iterator[Finding]:
                 journal=kept.journal,
                 message=f"a checkpoint was not taken by {kept.anchor}: {kept.failed}",
             )
+
+
+def notes_in(paths: Iterable[Path]) -> list[Anchored]:
+    """The checkpoints in files that were kept beside the log or elsewhere."""
+    return [
+        Anchored(note, f"{path.name} line {line}")
+        for path in paths
+        for note, line in read_checkpoints(path)
+    ]
 
 
 def show(report: Report, *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from gateway.audit.postgres.copying import Copier
 from gateway.audit.postgres.migrating import migrate
 from gateway.audit.postgres.schema import REVISION, require_schema
 from gateway.audit.postgres.source import Differs, sources
+from gateway.audit.postgres.verifying import verify_store
 from gateway.audit.records import Event
 from gateway.audit.shared_journal import SharedJournal
 from gateway.errors import UserError
@@ -85,7 +86,15 @@ def test_the_journal_of_the_hook_is_copied_too(store: Store, tmp_path: Path) -> 
 def test_hostile_texts_are_copied(store: Store, tmp_path: Path) -> None:
     chance = random.Random(1)
     letters = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(1024))
-    texts = ["nul \0 in it", letters, "\\u0000", "\u202e\x1b[31m", "'; DROP TABLE x; --", "\n\r\t"]
+    texts = [
+        "nul \0 in it\0\0",
+        letters,
+        "\\u0000",
+        "\\\0\\\\\0",
+        "\u202e\x1b[31m",
+        "'; DROP TABLE x; --",
+        "\n\r\t",
+    ]
     journal = Journal.open(tmp_path, durability="process")
     for text in texts:
         record = decision(tool=text, name=text, agent=text, reason=text, session=text)
@@ -95,6 +104,7 @@ def test_hostile_texts_are_copied(store: Store, tmp_path: Path) -> None:
     journal.close()
     copy(tmp_path, store.gateway)
     assert store.lines()[journal.writer] == journal_lines(tmp_path)[journal.writer]
+    assert "columns" not in {finding.code for finding in verify_store(store.reader).findings}
 
 
 def test_a_torn_last_line_is_not_copied(store: Store, tmp_path: Path) -> None:
@@ -394,3 +404,87 @@ def test_tls_is_as_the_url_says(tmp_path: Path) -> None:
             Address(f"{url}{certificate}".replace("localhost", "127.0.0.1")).connect()
         with pytest.raises(StoreUnavailable, match="no encryption"):
             Address(f"{url}".replace("verify-full", "disable")).connect()
+
+
+ALTERED = {
+    "a line": (
+        "UPDATE gateway_audit.decision SET line = "
+        "convert_to(replace(convert_from(line, 'UTF8'), 'allow', 'deny'), 'UTF8') WHERE seq = 8",
+        {("columns", 8), ("changed", 8)},
+    ),
+    "a line becomes nonsense": (
+        "UPDATE gateway_audit.outcome SET line = '\\xff00' WHERE seq = 9",
+        {("columns", 9), ("damaged", 0)},
+    ),
+    "a record is gone": (
+        "DELETE FROM gateway_audit.outcome WHERE seq = 9",
+        {("missing", 10)},
+    ),
+    "two swapped": (
+        "UPDATE gateway_audit.outcome SET line = (SELECT line FROM gateway_audit.outcome AS other "
+        "WHERE other.seq = 16 - outcome.seq) WHERE seq IN (7, 9)",
+        {("columns", 7), ("columns", 9)},
+    ),
+    "a column": (
+        "UPDATE gateway_audit.decision SET agent = 'other' WHERE seq = 4",
+        {("columns", 4)},
+    ),
+    "the end is gone": (
+        "DELETE FROM gateway_audit.event WHERE seq = 43",
+        {("rewritten", 43)},
+    ),
+    "the end is gone and the journal's row says so": (
+        "DELETE FROM gateway_audit.event WHERE seq = 43; "
+        "UPDATE gateway_audit.journal SET seq = 42, digest = "
+        "(SELECT encode(sha256(line), 'hex') FROM gateway_audit.decision WHERE seq = 42)",
+        {("rewritten", 43)},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path]]:
+    """A store with the 43 records of one closed journal, which came in two blocks."""
+    directory = tmp_path_factory.mktemp("filled")
+    journal = write(directory, 20)
+    with store_of(directory) as store:
+        journal.append(decision())
+        journal.close()
+        copy(directory, store.gateway)
+        yield store, directory
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_verify_names_what_was_altered_in_the_database(
+    filled: tuple[Store, Path], what: str
+) -> None:
+    store, directory = filled
+    statements, expected = ALTERED[what]
+    whole = verify_store(store.reader)
+    assert whole.clean
+    assert (whole.records, len(whole.journals)) == (43, 1)
+    with store.owner.connect() as owner:
+        for statement in statements.split("; "):
+            assert owner.execute(statement).rowcount > 0
+        report = verify_store(store.reader)
+        owner.execute(
+            "TRUNCATE gateway_audit.journal, gateway_audit.receipt, gateway_audit.decision, "
+            "gateway_audit.outcome, gateway_audit.event"
+        )
+    copy(directory, store.gateway)
+    assert not report.clean
+    assert expected <= {(finding.code, finding.seq) for finding in report.findings}
+
+
+def test_a_journal_that_is_not_copied_yet_is_no_tampering(tmp_path: Path) -> None:
+    first = write(tmp_path, 5)
+    second = write(tmp_path, 5)
+    with store_of() as store, store.gateway.connect() as connection:
+        Copier(connection).copy(sources(tmp_path)[second.writer])
+        report = verify_store(store.reader)
+        assert report.clean
+        assert "not-copied" in {finding.code for finding in report.findings}
+        copy(tmp_path, store.gateway)
+        assert verify_store(store.reader).clean
+    first.close()
+    second.close()

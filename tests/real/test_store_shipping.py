@@ -310,6 +310,9 @@ def test_the_commands_make_the_schema_and_name_the_store_by_reference(tmp_path: 
         assert "nothing was changed" in again.stdout
         shipped = world.gateway("audit", "ship", "--store", "${OWNER}")
         assert "Copied 2 records of 1 journals" in shipped.stdout
+        verified = world.gateway("audit", "verify", "--store", "${OWNER}")
+        assert verified.returncode == 0
+        assert "2 records in 1 journal (1 closed)" in verified.stdout
         plain = world.gateway("audit", "ship", "--store", other)
         assert plain.returncode == 2
         assert "holds a password in plain text" in plain.stderr

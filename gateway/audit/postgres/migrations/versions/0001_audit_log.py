@@ -137,7 +137,11 @@ BEGIN
             WITH ORDINALITY AS split (text, position)
     ), fields AS (
         SELECT position, whole, encode(sha256(whole), 'hex') AS digest, field.*
-        FROM lines, jsonb_to_record(replace(text, '\u0000', '\ufffd')::jsonb) AS field (
+        FROM lines, jsonb_to_record((
+            CASE WHEN strpos(text, '\u0000') > 0
+            THEN regexp_replace(text, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g')
+            ELSE text END
+        )::jsonb) AS field (
             kind text, writer text, seq bigint, prev text, time text, call text, session text,
             agent text, upstream text, tool text, name text, method text, decision text,
             enforced boolean, rule text, file text, line bigint, reason text, status text,
