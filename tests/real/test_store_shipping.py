@@ -251,7 +251,7 @@ def test_a_wrong_password_is_told_without_it(project: World, shared: Store) -> N
         assert text_of(client.call("echo", {"text": "x"})) == "x"
         (process,) = [pid for pid in processes_naming(wrong) if pid == client.process.pid]
         assert wrong not in Path(f"/proc/{process}/cmdline").read_text()
-        assert "password authentication failed" in client.stderr
+        project.wait_for(lambda: "password authentication failed" in client.stderr)
         assert wrong not in client.stderr
     for path in project.root.rglob("*"):
         assert not path.is_file() or wrong.encode() not in path.read_bytes()
@@ -274,7 +274,7 @@ def test_a_journal_that_was_changed_raises_an_alarm(project: World, shared: Stor
         project.wait_for(lambda: project.events("store.refused"))
         (alarm,) = project.events("store.refused")
         assert alarm["data"]["writer"] == path.stem
-        assert "does not take a journal" in client.stderr
+        project.wait_for(lambda: "does not take a journal" in client.stderr)
         assert text_of(client.call("echo", {"text": "x"})) == "x"
     shipped = project.gateway("audit", "ship")
     assert shipped.returncode == 1
