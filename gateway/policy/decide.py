@@ -48,17 +48,16 @@ def decide(agent: str | None, action: Action, snapshot: Snapshot, context: Conte
     verdict = _by_lists(agent, permissions, action, snapshot, context, wanted, entry)
     if verdict.effect == "allow" and snapshot.accepted is not None and agent is not None:
         verdict = _as_accepted(verdict, agent, action, snapshot, context, wanted, entry)
-    observed = False
     if verdict.effect != "allow":
         if not _observed(permissions, action, snapshot):
             return verdict
-        verdict, observed = msgspec.structs.replace(verdict, enforced=False), True
+        verdict = msgspec.structs.replace(verdict, enforced=False)
     if not tool:
         return verdict
     verdict = _by_catalog(verdict, permissions, action, snapshot, context, entry)
     # What the lists refuse and is only observed would be refused by rules as well, or not: the
     # outcome is the same, and the lists are named.
-    if verdict.effect != "allow" or observed or agent is None:
+    if verdict.effect != "allow" or agent is None:
         return verdict
     applying = snapshot.rules.applying(agent, wanted)
     if applying:

@@ -25,7 +25,10 @@ AT_ONCE = 2
 TIME_S = 300
 """A mutant that runs longer never ends, or as good as."""
 FIRST = {
-    "decide": ("test_decide", "test_standing"),
+    "decide": ("test_decide", "test_pins", "test_standing"),
+    "narrowing": ("test_approval", "test_limits", "test_judge"),
+    "approval": ("test_approval",),
+    "limits": ("test_limits",),
     "judge": ("test_judge",),
     "rules": ("test_rules",),
     "callers": ("test_standing",),
@@ -34,8 +37,17 @@ FIRST = {
 }
 """The tests of each module, which come first."""
 THEN = (
-    *("test_decide", "test_judge", "test_rules", "test_standing", "test_arguments", "test_taken"),
-    *("test_schemas", "test_compile", "test_packs", "test_rule_properties", "test_properties"),
+    *("test_decide", "test_pins", "test_judge", "test_rules", "test_standing", "test_arguments"),
+    *(
+        "test_taken",
+        "test_approval",
+        "test_limits",
+        "test_schemas",
+        "test_compile",
+        "test_packs",
+        "test_rule_properties",
+        "test_properties",
+    ),
 )
 
 

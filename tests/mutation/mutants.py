@@ -76,6 +76,8 @@ class _Noise:
     - Annotations are not run.
     - `is None` made to `== None`: nothing that is compared with None defines equality with it.
     - `== "x"` made to `is "x"`: the same wherever texts are interned, and a linter refuses it.
+    - `== "x"` made to `< "x"` and its like: the words of a vocabulary have no order, so that is
+      `==` or `!=` again, or takes those that stand nearby in the alphabet for the word.
     - `if TYPE_CHECKING` is for the type checker.
     - The bare `*` of a signature made to `/`: all arguments before it are given by position.
     """
@@ -83,7 +85,7 @@ class _Noise:
     def __init__(self, source: str) -> None:
         self.spans: list[tuple[tuple[int, int], tuple[int, int]]] = []
         self.with_none: set[int] = set()
-        self.with_constant: set[int] = set()
+        self.with_text: set[int] = set()
         self.products: set[int] = set()
         for node in ast.walk(ast.parse(source)):
             for field in ("annotation", "returns"):
@@ -100,8 +102,8 @@ class _Noise:
                 lines = set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
                 if any(each.value is None for each in constants):
                     self.with_none |= lines
-                if constants:
-                    self.with_constant |= lines
+                if any(isinstance(each.value, str) for each in constants):
+                    self.with_text |= lines
 
     def _span(self, node: ast.expr | ast.stmt) -> None:
         end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
@@ -115,7 +117,10 @@ class _Noise:
             return line not in self.products
         if operator.endswith(("_Is_Eq", "_IsNot_NotEq")):
             return line in self.with_none
-        return operator.endswith(("_Eq_Is", "_NotEq_IsNot")) and line in self.with_constant
+        if line not in self.with_text:
+            return False
+        ordered = operator.endswith(("_Lt", "_LtE", "_Gt", "_GtE")) and "Eq_" in operator
+        return ordered or operator.endswith(("_Eq_Is", "_NotEq_IsNot"))
 
 
 def compiled(text: str, file: str) -> CodeType | None:

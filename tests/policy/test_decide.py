@@ -1,13 +1,17 @@
 """One decision: what it comes to, which rule and line it names, and what it says to the model."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gateway.catalog.listing import UpstreamCatalog
+from gateway.policy.compile import Rules, compile_snapshot
 from gateway.policy.decide import decide
-from gateway.policy.snapshot import Grants
+from gateway.policy.rules import Rule
+from gateway.policy.snapshot import Grants, Snapshot, UpstreamTraits
 from gateway.policy.values import Action, Context, Decision
+from gateway.wire.methods import ActionKind
+from tests.policy.ruling import rule
 from tests.policy.servers import agent, call, catalog, compiled, defined, file_of, operator
 
 AGENT_FILE = ".claude/agents/a.md"
@@ -273,3 +277,53 @@ class TestOtherActions:
         snapshot = compiled(agent(tools, disallowed), operators=operators)
         assert ask(snapshot, "elicitation", "elicitation/create").allows == reachable
         assert snapshot.agents["a"].upstreams["srv"].reachable == reachable
+
+
+class TestObserved:
+    """What is observed goes on, and is decided by the lists all the same."""
+
+    def snapshot(self, *rules: Rule) -> Snapshot:
+        return compile_snapshot(
+            Rules([agent(["mcp__srv__other"])], policies=rules),
+            {"srv": UpstreamTraits()},
+            "digest",
+            observe=True,
+        )
+
+    def test_a_refusal_by_the_lists_is_named_though_a_rule_would_refuse_as_well(self) -> None:
+        made = self.snapshot(rule("never", tools=("mcp__srv__*",)))
+        decision = call(made, "srv", "echo", ["echo"])
+        assert (decision.effect, decision.rule, decision.enforced) == (
+            "deny",
+            "not declared",
+            False,
+        )
+
+    def test_an_unfit_name_is_withheld_although_it_is_only_observed(self) -> None:
+        decision = call(self.snapshot(), "srv", "echo\u200b", ["echo"])
+        assert (decision.effect, decision.rule, decision.enforced) == ("deny", "withheld", True)
+
+
+def test_what_the_files_refuse_is_not_told_as_a_matter_of_trust() -> None:
+    made = compile_snapshot(
+        Rules([agent(["mcp__srv__other"])]),
+        {"srv": UpstreamTraits()},
+        "digest",
+        accepted=Rules([agent(["mcp__srv__other"])]),
+    )
+    assert call(made, "srv", "echo", ["echo"]).rule == "not declared"
+
+
+@pytest.mark.parametrize("kind", sorted(set(get_args(ActionKind)) - {"tool", "native"}))
+def test_each_kind_of_action_is_decided_by_its_own_grant(kind: ActionKind) -> None:
+    """Only tools have tool ids, only the client's own tools are protected from writing files."""
+    grants = Grants(resources=("srv",), prompts=("srv",), sampling=("srv",))
+    by_name = compiled(agent(["mcp__srv__echo"]))
+    granted = compiled(agent([]), operators=operator(grants=grants, ceiling=False))
+    given = {"owns_task": True, "protected": "gateway.yaml"}
+    reached = ask(by_name, kind, f"{kind}/x", **given)
+    allowed = ask(granted, kind, f"{kind}/x", **given)
+    assert reached.tool_id == allowed.tool_id == ""
+    present = ("logging", "elicitation", "roots", "session", "list", "task")
+    assert (reached.effect == "allow") == (kind in present)
+    assert (allowed.effect == "allow") == (kind not in ("task", "unknown"))
