@@ -28,6 +28,7 @@ from gateway.config.settings import (
     HttpSettings,
     LimitSettings,
     Settings,
+    TelemetrySettings,
 )
 from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
@@ -111,6 +112,7 @@ class Builder:
             approvals=msgspec.convert(
                 self._section("approvals", model.Approvals).model_dump(), Terms
             ),
+            telemetry=self._telemetry(),
             pins=self._pins(lock),
             policies=self._policies(policies, known),
         )
@@ -262,6 +264,13 @@ class Builder:
         evidence = evidence_settings(audit, self.document, self._absolute, self.problem)
         made = audit.model_dump() | {"directory": directory} | evidence
         return msgspec.convert(made, AuditSettings)
+
+    def _telemetry(self) -> TelemetrySettings:
+        telemetry = self._section("telemetry", model.Telemetry)
+        if "telemetry" in self.value and not telemetry.model_fields_set & {"traces", "metrics"}:
+            sentence = "telemetry sends nothing; set traces or metrics, or remove the key."
+            self.problem(("telemetry",), sentence)
+        return msgspec.convert(telemetry.model_dump(), TelemetrySettings)
 
     def _policies(
         self, files: Sequence[SourceFile], known: Sequence[str] | None

@@ -18,6 +18,7 @@ from gateway.config.settings import (
     MetricsReaders,
     Mode,
     Settings,
+    TelemetrySettings,
 )
 from gateway.policy.approval import Terms
 from gateway.policy.compile import Rules, compile_snapshot
@@ -32,7 +33,7 @@ NOTHING = Settings(root="", path="", digest="")
 
 ACCEPTED_VALUES = (
     *("default_agent", "approvals", "audit", "http", "console", "limits", "mode"),
-    "native_tools",
+    *("native_tools", "telemetry"),
 )
 STANDINGS = ("main_thread", "builtin_agents")
 """Keys of gateway.yaml: those with one value, and those about callers without an agent file."""
@@ -174,6 +175,18 @@ def _effective(now: Settings, before: Settings) -> Settings:
         console=_console(now.console, before.console),
         limits=before.limits,
         approvals=_approvals(now.approvals, before.approvals),
+        telemetry=_telemetry(now.telemetry, before.telemetry),
+    )
+
+
+def _telemetry(now: TelemetrySettings, before: TelemetrySettings) -> TelemetrySettings:
+    """As it was accepted, but for what the file leaves out: that is not sent any more."""
+    return msgspec.structs.replace(
+        before,
+        traces=now.traces and before.traces,
+        metrics=now.metrics and before.metrics,
+        arguments=now.arguments and before.arguments,
+        results=now.results and before.results,
     )
 
 

@@ -83,6 +83,14 @@ Reference = Annotated[
     ),
 ]
 Age = Annotated[str, written("[1-9][0-9]{0,5}[smhdw]", "must be an age, such as 12h, 30d or 8w.")]
+Collector = Annotated[
+    str,
+    written(
+        f"https?://{_HOST}(/[!-~]*)?",
+        "must be the base URL of a collector, such as http://HOST:4318; a user name or password "
+        "is refused: use OTEL_EXPORTER_OTLP_HEADERS.",
+    ),
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -198,6 +206,14 @@ class Approvals(Part):
     max_held: Annotated[int, Field(ge=1, le=10_000)] = 64
 
 
+class Telemetry(Part):
+    traces: bool = False
+    metrics: bool = False
+    endpoint: Collector | None = None
+    arguments: bool = False
+    results: bool = False
+
+
 class Pins(Part):
     text: OnText = "report"
     wildcards: Wildcards = "open"
@@ -230,6 +246,7 @@ SECTIONS: Mapping[str, type[Part]] = {
     "console": Console,
     "limits": Limits,
     "pins": Pins,
+    "telemetry": Telemetry,
 }
 TOP_LEVEL_KEYS = (*TopLevel.model_fields, "upstreams", "agents", *SECTIONS)
 

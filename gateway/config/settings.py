@@ -158,6 +158,19 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_minutes: int = 480
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent by OpenTelemetry, and whether spans hold arguments and results of tools.
+
+    `endpoint` None is what the environment says.
+    """
+
+    traces: bool = False
+    metrics: bool = False
+    endpoint: str | None = None
+    arguments: bool = False
+    results: bool = False
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what a client or an upstream may send."""
 
@@ -191,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     console: ConsoleSettings = ConsoleSettings()
     limits: LimitSettings = LimitSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     pins: Pins | None = None
     policies: tuple[Rule, ...] = ()
     approvals: Terms = Terms()

@@ -240,6 +240,8 @@ class Calls:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(timeout_s, self._timed_out, exchange, timeout_s)
             answered = partial(_and_cancel, timer, answered)
+        if self._gateway.tracing is not None:
+            params = self._gateway.tracing.carried(call.id, params)
         if call.progress_token is not None:
             params = with_progress_token(params, identifier)
         envelope = call.envelope

@@ -16,6 +16,7 @@ from gateway.relay.limiting import Limiting
 from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
+from gateway.wire.params import Params
 
 OpenTransport = Callable[[str, Connection], Awaitable[UpstreamTransport]]
 """Makes an unstarted transport to the named upstream; raises UpstreamUnavailable."""
@@ -40,13 +41,24 @@ class Handshakes(Protocol):
         """Keep an answer."""
 
 
+class Follower(Protocol):
+    """Follows calls for OpenTelemetry: `gateway.telemetry.tracing`."""
+
+    def carried(self, call: str, params: Params) -> Params:
+        """The params of a call that leaves for its upstream, with its trace context."""
+
+    def stop(self) -> None:
+        """Send what is left, if that takes no longer than a moment."""
+
+
 class Gateway(msgspec.Struct, frozen=True):
     """The parts that do not change while the gateway runs.
 
     `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
     `approvals` are the questions to people, `scrub` takes secrets out of what they see,
     `configuration` is the path of gateway.yaml. `spool` is where the host's hook leaves whose a
-    call is; None where nothing asks it.
+    call is; None where nothing asks it. `tracing` follows calls where telemetry
+    is sent.
     """
 
     in_force: InForce
@@ -60,6 +72,7 @@ class Gateway(msgspec.Struct, frozen=True):
     scrub: Scrub
     configuration: str = ""
     spool: Spool | None = None
+    tracing: "Follower | None" = None
     limiting: Limiting = msgspec.field(default_factory=Limiting)
 
 

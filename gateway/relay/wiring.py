@@ -17,7 +17,13 @@ from gateway.config.directories import approvals_directory, audit_directory, spo
 from gateway.config.evidence import checkpoints_of
 from gateway.config.launch import endpoint, launch
 from gateway.config.load import Loaded
-from gateway.config.settings import Durability, HttpEntry, Settings, SseEntry
+from gateway.config.settings import (
+    Durability,
+    HttpEntry,
+    Settings,
+    SseEntry,
+    TelemetrySettings,
+)
 from gateway.errors import UserError
 from gateway.identity.spool import Spool
 from gateway.relay.approvals import Approvals
@@ -32,6 +38,7 @@ from gateway.transports.upstream import UpstreamTransport, UpstreamUnavailable
 
 if TYPE_CHECKING:
     from gateway.relay.shipping import Shipping
+    from gateway.telemetry.tracing import Tracing
 
 
 class Running:
@@ -77,6 +84,8 @@ class Running:
         self.journal.close()
         if self._shipping is not None:
             self._shipping.close()
+        if self.gateway.tracing is not None:
+            self.gateway.tracing.stop()
 
 
 def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) -> Running:
@@ -87,6 +96,8 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
     served.
     """
     settings = loaded.settings
+    in_force = InForce(loaded.snapshot)
+    tracing = _tracing(settings.telemetry, in_force)
     directory = audit_directory(settings)
     journal = Journal.open(
         directory,
@@ -112,7 +123,7 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
 
     transports = Transports(loaded)
     gateway = Gateway(
-        in_force=InForce(loaded.snapshot),
+        in_force=in_force,
         recorder=recorder,
         binder=Binder(),
         handshakes=HandshakeFiles(directory / "handshakes", digester, entries),
@@ -131,7 +142,10 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
         scrub=without_secrets,
         configuration=settings.path and str(Path(settings.root, settings.path)),
         spool=Spool.open(spool_directory()) if hook else None,
+        tracing=tracing,
     )
+    if tracing is not None:
+        recorder.watches += (tracing,)
     recorder.event("configuration.loaded", _described(loaded))
     shipping = None
     if settings.audit.store is not None:
@@ -140,6 +154,32 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
         shipping = Shipping(settings, directory, journal, recorder)
         shipping.start()
     return Running(gateway, journal, transports, shipping)
+
+
+def _tracing(telemetry: TelemetrySettings, in_force: InForce) -> "Tracing | None":
+    """What follows calls for OpenTelemetry, None where nothing is sent; raises UserError."""
+    if not telemetry.traces and not telemetry.metrics:
+        return None
+    # Imported here: few gateways send anything.
+    from gateway.telemetry.sampling import sampler
+    from gateway.telemetry.sending import Sending, target_of
+    from gateway.telemetry.tracing import Tracing
+
+    target = target_of(
+        os.environ,
+        traces=telemetry.traces,
+        metrics=telemetry.metrics,
+        endpoint=telemetry.endpoint,
+    )
+    if target is None:
+        return None
+    return Tracing(
+        lambda: in_force.snapshot,
+        Sending(target),
+        sampler(os.environ) if target.traces else None,
+        arguments=telemetry.arguments,
+        results=telemetry.results,
+    )
 
 
 def _described(loaded: Loaded) -> Scalars:

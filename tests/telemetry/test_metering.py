@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.values import Action, Decision
 from gateway.telemetry.exposition import exposition, family
-from gateway.telemetry.metering import BUCKETS_S, MAX_SERIES, Metering
-from gateway.telemetry.names import MAX_TOOLS
+from gateway.telemetry.metering import BUCKETS_S, Metering
 from gateway.telemetry.watch import Begun, Ended
 from gateway.wire.methods import ActionKind
 from tests.policy.ruling import ruled
@@ -104,16 +103,19 @@ def test_only_tools_that_there_are_have_a_name(metering: Metering) -> None:
     }
 
 
-def test_what_is_counted_stays_bounded_whatever_an_upstream_offers() -> None:
-    metering = Metering(ruled)
-    for number in range(MAX_TOOLS + 500):
+def test_what_is_counted_stays_bounded_whatever_an_upstream_offers(
+    metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.telemetry.names.MAX_TOOLS", 10)
+    monkeypatch.setattr("gateway.telemetry.metering.MAX_SERIES", 15)
+    for number in range(30):
         metering.decided(begun(str(number), tool=f"t{number}", effect="deny"))
-    tools = {each.tool for each in metering.calls}
-    assert len(tools) == MAX_TOOLS + 1
-    assert "other" in tools
-    for number in range(MAX_SERIES):
-        metering.decided(begun(str(number), upstream=f"u{number}", effect="deny", definition=""))
-    assert len(metering.refusals) == 1
+    assert len({each.tool for each in metering.calls}) == 11
+    for number in range(30):
+        metering.decided(begun(str(number), rule=f"r{number}", effect="deny", method=f"m{number}"))
+    assert len(metering.calls) <= 16
+    assert len(metering.refusals) == 15
+    assert sum(metering.calls.values()) == 60
 
 
 def test_upstreams_are_up_until_they_are_lost(metering: Metering) -> None:
