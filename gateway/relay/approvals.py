@@ -69,6 +69,10 @@ class Approvals:
         self._remembered = Remembered()
         self._looking: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many questions wait for a person."""
+        return len(self._pending)
+
     def full(self, terms: Terms) -> bool:
         """Whether as many calls wait as may."""
         return len(self._pending) >= terms.max_held

@@ -230,13 +230,13 @@ class Limiting:
 
 
 def _refused(verdict: Decision, by: Reservation, reason: str) -> Decision:
-    return Decision(
-        "deny",
-        by.rule,
-        with_standing(reason, former=by.former),
-        by.file,
-        by.line,
-        verdict.tool_id,
-        verdict.definition,
+    return msgspec.structs.replace(
+        verdict,
+        effect="deny",
+        rule=by.rule,
+        reason=with_standing(reason, former=by.former),
+        file=by.file,
+        line=by.line,
         enforced=by.enforced,
+        reservations=(),
     )

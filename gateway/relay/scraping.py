@@ -51,6 +51,12 @@ class Scraping:
             (({}, int(gateway.recorder.writable)),),
         )
         yield family(
+            "gateway_approvals_held",
+            "gauge",
+            "Calls that wait for a person to answer.",
+            (({}, len(gateway.approvals)),),
+        )
+        yield family(
             "gateway_configuration_in_force",
             "gauge",
             "1 where the files are in force as they are now, 0 where they were refused.",

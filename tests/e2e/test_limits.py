@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import person
 from tests.e2e.conftest import Open
 from tests.e2e.http import HttpClient
 from tests.e2e.inbox import PATIENCE_S, Inbox, call, text_of
@@ -137,3 +138,22 @@ def test_explain_and_policy_test_tell_of_limits(limited: World) -> None:
     done = limited.gateway("policy", "test", str(limited.root / "cases.yaml"))
     assert done.returncode == 0
     assert "Limits also hold for 1 case" in done.stdout
+
+
+def test_a_call_that_waits_for_a_person_takes_nothing_until_it_goes(limited: World) -> None:
+    tool = "mcp__canary__echo"
+    few = {"name": "few", "effect": "allow-only-if", "tools": tool, "limits": {"calls": "1/hour"}}
+    person.rules(limited, {"name": "ask", "effect": "ask", "tools": tool}, few)
+    with limited.connect() as client:
+        client.open()
+        client.send(call("first", "echo", {"n": 1}), call("second", "echo", {"n": 2}))
+        first, second = person.waiting(limited, 2)
+        person.approve(limited, first)
+        limited.wait_for(lambda: limited.calls())
+        person.approve(limited, second)
+        answers = [client.answer("first"), client.answer("second")]
+    assert sorted(refused(answer) for answer in answers) == [False, True]
+    assert len(limited.calls()) == 1
+    (denied,) = limited.decisions(method="tools/call", decision="deny")
+    assert denied["rule"] == "few"
+    assert denied["approval"] == second.id
