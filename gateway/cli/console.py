@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ def command(port: int, directory: Path | None, config: Path | None) -> int:
     # Imported here: they take longer than --help may.
     import uvicorn
 
+    from gateway.cli.trust import agent_shell
     from gateway.config.directories import audit_directory
     from gateway.config.load import load
     from gateway.console import opening
@@ -59,7 +61,13 @@ def command(port: int, directory: Path | None, config: Path | None) -> int:
         directory = audit_directory(configuration().settings)
     links = opening.Links()
     site = opening.of_log(directory, configuration, links)
-    access = Access({}, user=opening.user_name(), session_s=_SESSION_S)
+    access = Access(
+        {},
+        user=opening.user_name(),
+        session_s=_SESSION_S,
+        # What an agent's shell prints, the agent can read.
+        link_role="reader" if agent_shell(os.environ) else "approver",
+    )
     app = OnlyHosts(opening.load(site, access))
     try:
         listening = socket.create_server(("127.0.0.1", port))

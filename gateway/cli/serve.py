@@ -1,6 +1,7 @@
 """`gateway serve`: the gateway as a shared service over streamable HTTP."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import click
 
 from gateway.cli.running import on_signals, reloading, require_agent, run
 from gateway.cli.token import tokens_path
+from gateway.cli.trust import agent_shell
 from gateway.config.load import Loaded, load
 from gateway.config.settings import Durability, HttpSettings
 from gateway.console.opening import MountedConsole, access_to, mount
@@ -127,7 +129,8 @@ async def _serve(
 ) -> int:
     host, port = listening
     durability: Durability = "process" if hosts <= _LOOPBACK else "power"
-    access = access_to(loaded.settings, local=hosts <= _LOOPBACK)
+    person = not agent_shell(os.environ)
+    access = access_to(loaded.settings, local=hosts <= _LOOPBACK, person=person)
     running = open_gateway(loaded, durability=durability, hook=anonymous is SHARED)
     upstreams = loaded.settings.upstreams
     scraping = _scraping(running.gateway, loaded.settings.http, local=hosts <= _LOOPBACK)

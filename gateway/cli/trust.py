@@ -76,12 +76,17 @@ def command(config: Path | None, yes: bool, show: bool) -> int:
 
 def require_person(environ: Mapping[str, str], deed: str = "accepting") -> None:
     """Refuse the shell of an agent. It is no boundary: an agent can unset a variable."""
-    for name in _AGENT_SHELLS:
-        if environ.get(name):
-            raise UserError(
-                f"this is the shell of an agent ({name} is set), and {deed} is for a person: "
-                "run it in a terminal of your own"
-            )
+    name = agent_shell(environ)
+    if name:
+        raise UserError(
+            f"this is the shell of an agent ({name} is set), and {deed} is for a person: "
+            "run it in a terminal of your own"
+        )
+
+
+def agent_shell(environ: Mapping[str, str]) -> str:
+    """The variable by which this is known to be the shell of an agent, "" where it is none."""
+    return next((name for name in _AGENT_SHELLS if environ.get(name)), "")
 
 
 def _ask() -> None:

@@ -61,7 +61,7 @@ class NotOpened(msgspec.Struct, frozen=True):
 
 class Access:
     """`tokens` are the secrets by role; `user` is whoever started the gateway, None where no links
-    are given; `clock` counts seconds."""
+    are given; `link_role` is the role of who follows one; `clock` counts seconds."""
 
     def __init__(
         self,
@@ -69,10 +69,12 @@ class Access:
         *,
         user: str | None,
         session_s: float,
+        link_role: Role = "approver",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = {role: _digest(token) for role, token in tokens.items()}
         self._user = user
+        self._link_role = link_role
         self._session_s = session_s
         self._clock = clock
         self._sessions: dict[bytes, Session] = {}
@@ -108,7 +110,7 @@ class Access:
         self._link = None
         if self._clock() > link[1]:
             return NotOpened("the link has expired")
-        return self._open("approver", self._user)
+        return self._open(self._link_role, self._user)
 
     def enter_token(self, token: str, peer: str) -> Opened | NotOpened:
         """Open a session for whoever has a token; `peer` is the address it comes from."""

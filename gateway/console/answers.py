@@ -43,7 +43,7 @@ def page(
         here="/" + here.split("/")[1],
         navigation=NAVIGATION,
         session=session,
-        where=desk.site.where,
+        where=str(desk.site.directory),
         **values,
     )
     return HTMLResponse(text, status)

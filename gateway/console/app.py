@@ -23,6 +23,7 @@ from gateway.console.answers import cookie_name, page
 from gateway.console.reading import Reading
 from gateway.console.rendering import ASSETS, Templates, asset, asset_version
 from gateway.console.site import BASE, Desk
+from gateway.console.verifying import Verifying
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ _DEEDS: Final[Mapping[str, Deed]] = {
 def build(site: Site, access: Access) -> Starlette:
     """The application. It serves what is below `BASE`."""
     refused = entering.RefusedEntries(site.record)
-    desk = Desk(site, access, refused, Reading(site.open_log), Templates(BASE))
+    reading, verifying = Reading(site.open_log), Verifying(site.directory)
+    desk = Desk(site, access, refused, reading, Templates(BASE), verifying)
     routes = [
         Route(BASE, _to_start, methods=["GET"]),
         Route(BASE + "/static/{version}/{name}", _asset, methods=["GET"]),

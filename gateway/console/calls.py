@@ -205,7 +205,7 @@ def _timeline(told: Story) -> list[tuple[str, str, str]]:
 
 def _event(event: LoggedEvent) -> tuple[str, str, str]:
     data = event.fields().get("data") or {}
-    particulars = ", ".join(f"{key} {_text(value)}" for key, value in data.items())
+    particulars = ", ".join(f"{key} {_text(value)}" for key, value in data.items() if key != "text")
     return event.row.time, event.row.event or event.row.kind, particulars
 
 

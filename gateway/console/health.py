@@ -171,6 +171,7 @@ async def verification(desk: Desk, request: Request, session: Session) -> Respon
         return log.problems(), log.freshness()
 
     problems, freshness = await desk.reading.ask(look)
+    verifying = desk.verifying
     return page(
         desk,
         request,
@@ -179,6 +180,9 @@ async def verification(desk: Desk, request: Request, session: Session) -> Respon
         title="Verification",
         problems=problems,
         freshness=freshness,
+        last=verifying.last,
+        running=verifying.began,
+        reload=desk.templates.link("/verification"),
     )
 
 
@@ -186,4 +190,5 @@ async def verify(
     desk: Desk, request: Request, session: Session, form: Mapping[str, str]
 ) -> Response:
     """Begin to verify the log."""
+    desk.verifying.begin()
     return RedirectResponse(desk.templates.link("/verification"), 303)

@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from gateway import __version__
-from gateway.config.directories import audit_directory
+from gateway.approvals.store import Store
+from gateway.config.directories import approvals_directory, audit_directory
 from gateway.config.references import Where, resolve
 from gateway.console.access import LINK_S, Access, Role
 from gateway.console.site import BASE, Site
@@ -71,9 +72,10 @@ def mount(running: Running, access: Access) -> MountedConsole:
     links = Links()
     directory = audit_directory(running.loaded.settings)
     site = Site(
-        where=str(directory),
+        directory=directory,
         open_log=lambda: open_log(directory),
         configuration=lambda: running.loaded,
+        approvals=open_approvals,
         record=_Records(running).record,
         print_link=links.print_link,
         live=_Live(running),
@@ -88,10 +90,12 @@ def load(site: Site, access: Access) -> AsgiApp:
     return build(site, access)
 
 
-def access_to(settings: Settings, *, local: bool) -> Access | None:
+def access_to(settings: Settings, *, local: bool, person: bool) -> Access | None:
     """Who may open the console of a service; None where nobody may.
 
-    `local`: only callers of this host reach it. Raises UserError where a token cannot be had.
+    `local`: only callers of this host reach it. `person`: as far as it can be told, a person reads
+    what is printed; else who follows a link only reads. Raises UserError where a token cannot be
+    had.
     """
     console = settings.console
     tokens: dict[Role, str] = {}
@@ -116,7 +120,10 @@ def access_to(settings: Settings, *, local: bool) -> Access | None:
             )
         return None
     return Access(
-        tokens, user=user_name() if local else None, session_s=console.session_minutes * 60.0
+        tokens,
+        user=user_name() if local else None,
+        session_s=console.session_minutes * 60.0,
+        link_role="approver" if person else "reader",
     )
 
 
@@ -133,6 +140,11 @@ def open_log(directory: Path) -> AuditLog:
     from gateway.audit.index import Index
 
     return Index.open(directory)
+
+
+def open_approvals() -> Store:
+    """The approvals of every gateway that runs as this user."""
+    return Store.open(approvals_directory())
 
 
 def recording_into(directory: Path) -> Callable[[str, dict[str, str | int | bool | None]], None]:
@@ -204,9 +216,10 @@ def of_log(directory: Path, configuration: Callable[[], Loaded], links: Links) -
             path=str(directory),
         )
     return Site(
-        where=str(directory),
+        directory=directory,
         open_log=lambda: open_log(directory),
         configuration=configuration,
+        approvals=open_approvals,
         record=recording_into(directory),
         print_link=links.print_link,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -49,6 +50,7 @@ async def overview(desk: Desk, request: Request, session: Session) -> Response:
         )
 
     seen = await desk.reading.ask(look)
+    waiting = await asyncio.to_thread(lambda: len(desk.site.approvals().pending()))
     parts = buckets(chosen, seen.activity)
     return page(
         desk,
@@ -66,4 +68,6 @@ async def overview(desk: Desk, request: Request, session: Session) -> Response:
         latency_chart=latency_chart(parts),
         seen=seen,
         live=desk.site.live,
+        waiting=waiting,
+        verified=desk.verifying.last,
     )

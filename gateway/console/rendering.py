@@ -78,6 +78,12 @@ def foreign(value: object, limit: int = MAX_CHARS) -> Markup:
     return Markup("<bdi>{}</bdi>").format(shown(value, limit))
 
 
+def lines(value: object, limit: int = 200_000) -> Markup:
+    """A text of several lines; what in them does not show itself is marked all the same."""
+    text = "" if value is None else str(value)
+    return Markup("\n").join(shown(line, limit) for line in text[:limit].split("\n"))
+
+
 def plain(value: object, limit: int = 200) -> str:
     """The same for an attribute or a title, where nothing can be marked."""
     text = escape("" if value is None else str(value)[: limit + 1])
@@ -167,6 +173,7 @@ class Templates:
             "shown": shown,
             "as_is": as_is,
             "plain": plain,
+            "lines": lines,
             "pretty_json": pretty_json,
             "when": when,
             "duration": duration,

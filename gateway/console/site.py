@@ -8,7 +8,9 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from gateway.approvals.store import Store
     from gateway.audit.log import AuditLog
     from gateway.catalog.listing import UpstreamCatalog
     from gateway.config.load import Loaded
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.console.entering import RefusedEntries
     from gateway.console.reading import Reading
     from gateway.console.rendering import Templates
+    from gateway.console.verifying import Verifying
 
 BASE: Final = "/console"
 
@@ -39,15 +42,17 @@ class Live(Protocol):
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where the console's content comes from.
 
-    `where` names the log for people. `open_log` and `configuration` are called in a thread and may
-    raise UserError. `record` writes an event into the log, and raises UserError where it cannot.
+    `directory` is where the log is. `open_log`, `configuration` and `approvals` are called in a
+    thread and may raise UserError. `record` writes an event into the log, and raises UserError
+    where it cannot.
     `print_link` prints the link with a code where the gateway was started. `live` None: no gateway
     runs here.
     """
 
-    where: str
+    directory: Path
     open_log: Callable[[], AuditLog]
     configuration: Callable[[], Loaded]
+    approvals: Callable[[], Store]
     record: Callable[[str, dict[str, str | int | bool | None]], None]
     print_link: Callable[[str], None]
     live: Live | None = None
@@ -61,3 +66,4 @@ class Desk(msgspec.Struct, frozen=True):
     refused: RefusedEntries
     reading: Reading
     templates: Templates
+    verifying: Verifying

@@ -31,7 +31,8 @@ _COMMAND = r"""
     [ \t]* (?: \w+=\S* [ \t]+ )*
     (?: [^\s;&|(){}`"']* / )? (?: mcp-tool- )? gateway (?: \.exe )? ["']?
     (?: \s+ -\S+ (?: \s+ [^\s-]\S* )? )*?
-    \s+ ["']? (trust|enforce|uninstall|token|init|pin|approvals \s+ ["']? (?:approve|deny)) \b"""
+    \s+ ["']? (trust|enforce|uninstall|token|init|pin|console
+              | approvals \s+ ["']? (?:approve|deny)) \b"""
 _OWN_NAME = "mcp-tool-gateway"
 _POLICIES = "policies"
 

@@ -105,11 +105,12 @@ def usual(directory: Path, calls: int = 240, *, seed: int = 6, hours: float = 20
     event(
         journal,
         now - timedelta(minutes=30),
-        "approval.approved",
+        "approval.answered",
         agent="backend-engineer",
         by="anna",
         way="console",
         known="authenticated",
+        answer="approved",
         tool="mcp__supabase__apply_migration",
     )
     journal.close()
@@ -138,7 +139,7 @@ def hostile(directory: Path) -> dict[str, str]:
         )
         journal.append(record)
         identifiers[kind] = record.call
-        for name in ("tool.changed", "upstream.exited", "approval.denied"):
+        for name in ("tool.changed", "upstream.exited", "approval.answered"):
             event(journal, datetime.now(UTC), name, upstream=text, agent=text, reason=text)
     journal.close()
     return identifiers

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from gateway.approvals.store import Store
 from gateway.config.load import Loaded, load
 from gateway.console import app, opening
 from gateway.console.access import IDLE_S, Access
@@ -46,9 +47,10 @@ class World:
             clock=lambda: self.now_s,
         )
         self.site = Site(
-            where=str(root / "audit"),
+            directory=root / "audit",
             open_log=lambda: opening.open_log(root / "audit"),
             configuration=self.configuration,
+            approvals=lambda: Store.open(root / "approvals"),
             record=self.record,
             print_link=self.printed.append,
         )

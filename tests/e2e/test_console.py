@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from tests.console.browsing import links_in
+from tests.e2e import person
 from tests.e2e.http import HttpClient
-from tests.e2e.inbox import call
+from tests.e2e.inbox import call, text_of
 from tests.e2e.world import ServedGateway, World, until
 
 TOKEN = "a-console-token-of-forty-characters-----"
@@ -113,6 +114,91 @@ class TestOnLoopback:
         with ready.serve() as served:
             assert visitor.get(f"{served.base}/console/login").status_code == 404
         assert links_in(served.stderr) == []
+
+
+ASK = {"name": "ask-echo", "effect": "ask", "tools": "mcp__canary__echo"}
+
+
+class TestAnswering:
+    """A call that waits for a person, answered by forms; in a browser in tests/real."""
+
+    @pytest.fixture
+    def asked(self, ready: World) -> World:
+        person.rules(ready, ASK)
+        return ready
+
+    def enter(self, served: ServedGateway, visitor: httpx.Client) -> str:
+        """Come in; the token of the session's forms."""
+        assert visitor.get(link_of(served)).status_code == 303
+        return self.field(visitor.get(f"{served.base}/console/approvals").text, "csrf")
+
+    def field(self, page: str, name: str) -> str:
+        found = re.search(rf'name="{name}" value="([^"]*)"', page)
+        assert found is not None
+        return found[1]
+
+    def test_a_reader_cannot_answer(self, asked: World, visitor: httpx.Client) -> None:
+        asked.settings["console"] = {"reader_token": "${CONSOLE_TOKEN}"}
+        asked.env["CONSOLE_TOKEN"] = TOKEN
+        with asked.serve() as served, HttpClient(served.url()) as client:
+            client.open()
+            client.send(call(2, "echo", {"text": "x"}))
+            (waiting,) = person.waiting(asked)
+            headers = {"origin": served.base}
+            login = f"{served.base}/console/login"
+            assert visitor.post(login, data={"token": TOKEN}, headers=headers).status_code == 303
+            page = visitor.get(f"{served.base}/console/approvals").text
+            assert "This session only reads" in page
+            form = {
+                "csrf": self.field(page, "csrf"),
+                "digest": waiting.digest,
+                "answer": "approve",
+                "remember": "call",
+            }
+            address = f"{served.base}/console/approvals/{waiting.id}"
+            assert visitor.post(address, data=form, headers=headers).status_code == 403
+            assert len(person.store_of(asked).pending()) == 1
+        assert asked.calls() == []
+
+    def test_only_what_was_shown_is_answered_once_and_in_the_words_that_are_offered(
+        self, asked: World, visitor: httpx.Client
+    ) -> None:
+        with asked.serve() as served, HttpClient(served.url()) as client:
+            client.open()
+            client.send(call(2, "echo", {"text": "x"}))
+            (waiting,) = person.waiting(asked)
+            form = {
+                "csrf": self.enter(served, visitor),
+                "digest": waiting.digest,
+                "answer": "approve",
+                "remember": "call",
+            }
+            address = f"{served.base}/console/approvals/{waiting.id}"
+            headers = {"origin": served.base}
+            for change, status in (
+                ({"digest": "0" * 64}, 409),
+                ({"remember": "1440m"}, 409),
+                ({"answer": "maybe"}, 400),
+                ({"csrf": "x"}, 403),
+            ):
+                answer = visitor.post(address, data={**form, **change}, headers=headers)
+                assert answer.status_code == status
+            assert visitor.post(address, data=form).status_code == 403
+            foreign = {"origin": "http://evil.test"}
+            assert visitor.post(address, data=form, headers=foreign).status_code == 403
+            assert asked.calls() == []
+            assert visitor.post(address, data=form, headers=headers).status_code == 303
+            assert text_of(client.answer(2)) == "x"
+            assert visitor.post(address, data=form, headers=headers).status_code == 409
+        assert len(asked.calls()) == 1
+
+    def test_who_follows_a_link_that_an_agent_could_read_only_reads(
+        self, ready: World, visitor: httpx.Client
+    ) -> None:
+        ready.env["CLAUDECODE"] = "1"
+        with ready.serve() as served:
+            assert visitor.get(link_of(served)).status_code == 303
+            assert "reads only" in visitor.get(f"{served.base}/console/").text
 
 
 class TestElsewhere:

@@ -205,6 +205,7 @@ def test_a_directory_above_that_is_a_link_resolves_before_the_dots(
         ("echo $(gateway trust)", "trust"),
         ("ls\ngateway trust", "trust"),
         ("gateway approvals approve 0123456789abcdef", "approvals approve"),
+        ("gateway console --port 9", "console"),
         ("cd x; gateway approvals  deny 'abcd'", "approvals deny"),
         ("yes | script -qc 'gateway approvals approve abcd'", "approvals approve"),
         ("gateway approvals list", ""),

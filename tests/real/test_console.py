@@ -23,7 +23,9 @@ from tests.console.browsing import (
     links_in,
 )
 from tests.console.project import shown_world
+from tests.e2e import person
 from tests.e2e.http import HttpClient
+from tests.e2e.inbox import call, text_of
 from tests.e2e.world import ServedGateway, World, until
 
 pytestmark = pytest.mark.real
@@ -177,6 +179,64 @@ class TestReading:
         assert inside.page.locator("h1").inner_text() == "One call"
 
 
+class TestVerifying:
+    def test_the_log_is_verified_beside_the_gateway(self, inside: Visitor) -> None:
+        inside.go("/verification")
+        inside.page.get_by_role("button", name="Verify now").click()
+        inside.page.get_by_text("The log is whole").wait_for(timeout=30_000)
+        inside.page.get_by_role("button", name="Verify now").wait_for()
+        look_at(inside, "verified")
+        inside.go("/")
+        assert inside.page.get_by_role("link", name="whole").count() == 1
+
+
+class TestAnswering:
+    def test_a_held_call_is_approved_and_another_denied(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
+        world = World(tmp_path)
+        world.canary()
+        world.usual_agent()
+        person.rules(world, {"name": "ask-echo", "effect": "ask", "tools": "mcp__canary__echo"})
+        with world.serve() as served, HttpClient(served.url()) as client:
+            until(lambda: links_in(served.stderr))
+            visitor = Visitor(browser, served.base)
+            visitor.page.goto(links_in(served.stderr)[-1])
+            client.open()
+            client.send(call(2, "echo", {"text": "first \u202e<b>"}))
+            person.waiting(world)
+            visitor.go("/approvals")
+            visitor.page.locator(".asked", has_text='text: "first').wait_for()
+            assert visitor.page.locator(".asked .esc, .asked b").count() == 0
+            client.send(call(3, "echo", {"text": "second"}))
+            person.waiting(world, 2)
+            visitor.page.get_by_text("This list has changed").wait_for(timeout=15_000)
+            assert visitor.page.get_by_role("button", name="Approve").count() == 1
+            visitor.page.get_by_role("link", name="Refresh").click()
+            assert visitor.page.get_by_role("button", name="Approve").count() == 2
+            look_at(visitor, "waiting")
+            visitor.go("/")
+            assert visitor.page.get_by_role("link", name="2", exact=True).count() == 1
+            visitor.go("/approvals")
+            visitor.page.get_by_role("button", name="Approve").first.focus()
+            visitor.page.keyboard.press("Enter")
+            visitor.page.get_by_text("Approved: the call goes on.").wait_for()
+            assert "first" in text_of(client.answer(2))
+            visitor.page.get_by_role("button", name="Deny").click()
+            visitor.page.get_by_text("Denied: the call is refused.").wait_for()
+            assert client.answer(3)["result"]["isError"]
+            visitor.go("/calls")
+            visitor.page.locator("td.c-time a").last.click()
+            assert visitor.page.get_by_role("heading", name="Approval").count() == 1
+            look_at(visitor, "approved-call")
+            visitor.close()
+        assert [each["params"]["arguments"]["text"][:5] for each in world.calls()] == ["first"]
+        answered = [data for name, data in person.events(world) if name == "approval.answered"]
+        assert [each["answer"] for each in answered] == ["approved", "denied"]
+        assert {(each["way"], each["known"]) for each in answered} == {("console", "authenticated")}
+        assert all(each["by"] for each in answered)
+
+
 class TestAttacks:
     def test_a_page_elsewhere_can_send_no_form(
         self, browser: Browser, inside: Visitor, served: ServedGateway
@@ -234,9 +294,8 @@ class TestALogOnItsOwn:
                         "document.documentElement.scrollWidth - innerWidth"
                     )
                     assert wider <= 0, (path, size)
-            for name in ("calls", "changes"):
-                visitor.go(PAGES[name])
-                look_at(visitor, f"hostile-{name}")
+            visitor.go("/calls")
+            look_at(visitor, "hostile-calls")
             visitor.go(f"/calls/{calls['bidi']}")
             look_at(visitor, "hostile-call")
             assert visitor.page.locator(".esc", has_text=re.escape("\\u202e")).count() == 0
