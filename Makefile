@@ -53,8 +53,9 @@ conformance: $(PACKAGES) ## Run the official conformance suite directly and thro
 	$(BIN)/python -m tests.conformance $(ARGS)
 
 .PHONY: bench
-bench: $(PACKAGES) ## Measure the gateway beside a bare relay and its peers (ARGS=--quick: sooner).
+bench: $(PACKAGES) ## Measure the gateway, its peers and the audit log (ARGS=--quick: sooner; SCALE=10: more records).
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench audit --publish
 
 .PHONY: mutation
 mutation: $(PACKAGES) ## Change the decision code in every small way; tests must notice (an hour).

@@ -11,6 +11,8 @@ import click
 import uvloop
 
 from bench import deciding, guards, hook
+from bench.audit import measure as audit_measure
+from bench.audit import report as audit_report
 from bench.measure import run as runs
 from bench.places import REPORT
 from bench.profiling import NoProfilerError, profile
@@ -63,6 +65,29 @@ def policies() -> None:
         click.echo(f"{deciding.RULES} rules, {about} of them about the call: {taken} a decision")
     click.echo()
     click.echo(guards.report(guards.costs(), guards.beside()))
+
+
+@main.command(name="audit")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0.001),
+    default=1.0,
+    envvar="SCALE",
+    help="Millions of records (1, or the variable SCALE).",
+)
+@click.option("--postgres/--no-postgres", default=True, help="PostgreSQL too (default).")
+@click.option("--publish", "published", is_flag=True, help="Put it into docs/audit-questions.md.")
+def audit_command(scale: float, postgres: bool, published: bool) -> None:
+    """Measure the audit log: writing, verifying, indexing, and every question."""
+    results = audit_measure.measure(
+        round(scale * 1_000_000),
+        postgres=postgres,
+        say=lambda text: click.echo(text, err=True),
+    )
+    if published:
+        audit_report.save(results)
+        audit_report.publish(results)
+    click.echo(audit_report.summary(results))
 
 
 @main.command(name="report")
