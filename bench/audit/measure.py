@@ -19,6 +19,7 @@ from gateway.audit.index import Index
 from gateway.audit.log import CHANGES, AuditLog
 from gateway.audit.segments import compress
 from gateway.audit.verify.verification import verify
+from tests.real.installed import SetupMissingError
 
 AGAIN: Final = 5
 """How often a question is asked again, for the median."""
@@ -86,7 +87,10 @@ def measure(records: int, *, postgres: bool, say: Callable[[str], None]) -> Resu
         store = None
         if postgres:
             say("copying to PostgreSQL")
-            store = _postgres(directory)
+            try:
+                store = _postgres(directory)
+            except SetupMissingError as error:
+                say(f"PostgreSQL is left out: {error}")
         say("compressing")
         packed_bytes, packed_show_ms = _compressed(directory)
         return Results(

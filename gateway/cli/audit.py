@@ -17,12 +17,15 @@ from gateway.cli import output
 from gateway.cli.audit_export import export
 from gateway.cli.audit_keys import checkpoint, keys
 from gateway.cli.audit_options import (
+    Source,
     as_recorded,
     audit_directory,
     complain,
+    directory_options,
+    json_option,
+    log_options,
     opened_log,
     say_nothing_found,
-    where,
     which,
 )
 from gateway.cli.audit_questions import changes, refusals, unused, upstreams, who
@@ -51,7 +54,8 @@ for _added in _COMMANDS:
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
 @click.option("-n", "--lines", "limit", type=click.IntRange(min=0), default=20, show_default=True)
 @which()
-@where
+@directory_options
+@json_option
 def tail(
     following: bool,
     limit: int,
@@ -99,18 +103,18 @@ def tail(
 )
 @click.option("--before", metavar="CALL", help="Only older ones than this call: the next page.")
 @which()
-@where
+@log_options
+@json_option
 def list_calls(
     limit: int,
     before: str | None,
-    directory: Path | None,
-    config: Path | None,
+    source: Source,
     as_json: bool,
     **filters: str | None,
 ) -> None:
     """List calls, the newest last."""
     chosen = Filters(**filters)
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         cursor = None if before is None else _only_call(log, before).cursor
         calls = log.calls(chosen, limit + 1, before=cursor, lines=as_json)
     if not calls:
@@ -127,11 +131,10 @@ def list_calls(
 
 @command.command()
 @click.argument("call")
-@where
+@log_options
+@json_option
 @click.pass_context
-def show(
-    ctx: click.Context, call: str, directory: Path | None, config: Path | None, as_json: bool
-) -> None:
+def show(ctx: click.Context, call: str, source: Source, as_json: bool) -> None:
     """Show all that is recorded of one CALL, named by the beginning of its id.
 
     With where its records stand in their chains, what happened around it, and its approval, if a
@@ -139,7 +142,7 @@ def show(
     """
     from gateway.cli.audit_story import print_story
 
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         found = log.call(call)
         if not found:
             say_nothing_found(f"no call in the audit log begins with {output.escape(call)}")
@@ -157,7 +160,8 @@ def show(
     callback=as_recorded,
     help="Look at calls from this time on: RFC 3339, or an age such as 10m, 2h, 3d.",
 )
-@where
+@directory_options
+@json_option
 @click.pass_context
 def suggest(
     ctx: click.Context,

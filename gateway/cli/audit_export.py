@@ -14,7 +14,7 @@ import click
 
 from gateway.audit.calls import Call, Filters
 from gateway.cli import output
-from gateway.cli.audit_options import log_options, opened_log, which
+from gateway.cli.audit_options import Source, log_options, opened_log, which
 from gateway.errors import UserError
 
 CSV_COLUMNS: Final = (
@@ -43,8 +43,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 def export(
     form: str,
     path: Path | None,
-    directory: Path | None,
-    config: Path | None,
+    source: Source,
     **filters: str | None,
 ) -> None:
     """Export the calls that match, the newest last.
@@ -54,7 +53,7 @@ def export(
     characters that do not show are written as escapes; JSON lines keep every text as it is.
     """
     write = _WRITERS[form]
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         calls = log.stream(Filters(**filters))
         if path is None:
             if isinstance(sys.stdout, TextIOWrapper):

@@ -5,10 +5,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 
 from gateway.audit.files import default_directory
 from gateway.audit.index import Index
@@ -40,10 +42,29 @@ def audit_directory(config: Path | None) -> Path:
     return configured(load(config, cwd=Path.cwd(), trusted=False).settings)
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Which log the options name: a directory, or the store in PostgreSQL."""
+
+    directory: Path | None = None
+    config: Path | None = None
+    store: str | None = None
+
+
 @contextmanager
-def opened_log(directory: Path | None, config: Path | None) -> Iterator[AuditLog]:
+def opened_log(source: Source) -> Iterator[AuditLog]:
     """The log that the options name, up to date; what in it is no record is told on stderr."""
-    with Index.open(directory if directory is not None else audit_directory(config)) as index:
+    if source.store is not None:
+        # Imported here: most logs have no such store.
+        from gateway.audit.postgres.log import PostgresLog
+        from gateway.cli.audit_store import chosen_address
+
+        if source.directory is not None:
+            raise UserError("--directory and --store name two logs; give one of them")
+        with PostgresLog.open(chosen_address(source.store, source.config)) as log:
+            yield log
+        return
+    directory = source.directory
+    with Index.open(audit_directory(source.config) if directory is None else directory) as index:
         index.refresh()
         complain(index.problems())
         yield index
@@ -132,7 +153,7 @@ def _all_of(options: Sequence[_Option[Command]]) -> Callable[[Command], Command]
     return add
 
 
-log_options: Final = _all_of(
+directory_options: Final = _all_of(
     [
         click.option(
             "--directory",
@@ -147,12 +168,28 @@ log_options: Final = _all_of(
         ),
     ]
 )
-"""Which log."""
+"""Which audit directory, as `directory` and `config`."""
 
-where: Final = _all_of(
-    [
-        log_options,
-        click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
-    ]
-)
-"""Which log, and in which form the answer comes."""
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+def log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which log, in a directory or in PostgreSQL, as `source`."""
+
+    @wraps(command)
+    def with_source(
+        *arguments: Any,
+        directory: Path | None,
+        config: Path | None,
+        store: str | None,
+        **others: Any,
+    ) -> None:
+        source = Source(directory=directory, config=config, store=store)
+        command(*arguments, source=source, **others)
+
+    of_store = click.option(
+        "--store",
+        metavar="REFERENCE",
+        help="Ask the store in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL.",
+    )
+    return directory_options(of_store(with_source))

@@ -16,7 +16,14 @@ import msgspec
 from gateway.audit.calls import Filters
 from gateway.audit.log import CHANGES, Performance, Refusal
 from gateway.cli import output
-from gateway.cli.audit_options import opened_log, say_nothing_found, where, which
+from gateway.cli.audit_options import (
+    Source,
+    json_option,
+    log_options,
+    opened_log,
+    say_nothing_found,
+    which,
+)
 from gateway.cli.audit_story import details
 
 _limit: Final = click.option(
@@ -29,12 +36,12 @@ _SORTS: Final = ("failed", "slow", "calls", "name")
 @click.argument("tool")
 @_limit
 @which("agent", "upstream", "decision", "session", "since", "until")
-@where
+@log_options
+@json_option
 def who(
     tool: str,
     limit: int,
-    directory: Path | None,
-    config: Path | None,
+    source: Source,
     as_json: bool,
     **filters: str | None,
 ) -> None:
@@ -42,7 +49,7 @@ def who(
 
     One line for each agent and tool, the busiest first, refused calls included.
     """
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         callers = log.callers(Filters(tool=tool, **filters), limit + 1)
     if not callers:
         say_nothing_found(f"nobody called {output.escape(tool)}, as far as the log knows")
@@ -70,16 +77,15 @@ def who(
 @click.command()
 @_limit
 @which()
-@where
-def refusals(
-    limit: int, directory: Path | None, config: Path | None, as_json: bool, **filters: str | None
-) -> None:
+@log_options
+@json_option
+def refusals(limit: int, source: Source, as_json: bool, **filters: str | None) -> None:
     """Tell what was refused or asked about, how often, and by which rule.
 
     One line for each rule, agent and tool, the most frequent first, with the reason that the last
     one was given. What was only observed went on nevertheless.
     """
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         found = log.refusals(Filters(**filters), limit + 1)
     if not found:
         say_nothing_found("no call was refused or asked about, as far as the log knows")
@@ -115,12 +121,12 @@ def refusals(
     help="Instead: events whose name begins so, such as `upstream.`; several may be given.",
 )
 @which("agent", "tool", "upstream", "session", "since", "until")
-@where
+@log_options
+@json_option
 def changes(
     limit: int,
     beginnings: Sequence[str],
-    directory: Path | None,
-    config: Path | None,
+    source: Source,
     as_json: bool,
     **filters: str | None,
 ) -> None:
@@ -129,7 +135,7 @@ def changes(
     Configuration and policies, trust, approvals, definitions of tools, instructions, starts and
     exits of upstreams.
     """
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         events = log.events(Filters(**filters), limit + 1, beginnings=beginnings or CHANGES)
     shown = events[-limit:]
     if not shown:
@@ -154,10 +160,9 @@ def changes(
     help="Not called for so many days.",
 )
 @which("agent")
-@where
-def unused(
-    days: int, agent: str | None, directory: Path | None, config: Path | None, as_json: bool
-) -> None:
+@log_options
+@json_option
+def unused(days: int, agent: str | None, source: Source, as_json: bool) -> None:
     """Tell which declared tools were not called lately, and where they are declared.
 
     A refused call counts as well: somebody wanted it. Where the log is younger than --days, an
@@ -169,14 +174,15 @@ def unused(
     from gateway.config.load import load
     from gateway.errors import UserError
 
-    loaded = load(config, cwd=Path.cwd(), trusted=False)
+    loaded = load(source.config, cwd=Path.cwd(), trusted=False)
     agents = loaded.snapshot.agents
     if agent is not None and agent not in agents:
         raise UserError(f"no agent is called {agent!r}; there are: {', '.join(agents) or 'none'}")
     chosen = [each for name, each in agents.items() if agent in (None, name)]
     since = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")[:-6] + "Z"
-    named = directory if directory is not None else audit_directory(loaded.settings)
-    with opened_log(named, config) as log:
+    if source.directory is None and source.store is None:
+        source = Source(directory=audit_directory(loaded.settings))
+    with opened_log(source) as log:
         found = list(unused_entries(chosen, log, since))
         oldest = log.freshness().oldest
     if oldest is None or oldest > since:
@@ -211,12 +217,12 @@ def unused(
 )
 @click.option("--tools/--no-tools", default=True, help="Their tools too (default).")
 @which()
-@where
+@log_options
+@json_option
 def upstreams(
     sort: str,
     tools: bool,
-    directory: Path | None,
-    config: Path | None,
+    source: Source,
     as_json: bool,
     **filters: str | None,
 ) -> None:
@@ -225,7 +231,7 @@ def upstreams(
     Durations are milliseconds and right to 1.6 %. UNKNOWN: the log has no outcome, so nobody knows
     whether the call reached the upstream.
     """
-    with opened_log(directory, config) as log:
+    with opened_log(source) as log:
         found = log.performance(Filters(**filters))
     if not found:
         say_nothing_found("no call to an upstream matches")

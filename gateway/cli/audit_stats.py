@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import click
@@ -13,7 +12,14 @@ from gateway.audit.calls import Cursor, Filters
 from gateway.audit.log import Activity, AuditLog, Dimension, Tally, Unit
 from gateway.audit.units import fitting, starts_between
 from gateway.cli import drawing, output
-from gateway.cli.audit_options import opened_log, say_nothing_found, where, which
+from gateway.cli.audit_options import (
+    Source,
+    json_option,
+    log_options,
+    opened_log,
+    say_nothing_found,
+    which,
+)
 
 _TOP: Final = 10
 _LABEL: Final = 9  # cells of what stands before a line
@@ -39,10 +45,9 @@ class _Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @which()
-@where
-def stats(
-    directory: Path | None, config: Path | None, as_json: bool, **filters: str | None
-) -> None:
+@log_options
+@json_option
+def stats(source: Source, as_json: bool, **filters: str | None) -> None:
     """Draw calls, refusals, failures and durations over time, and the busiest tools and agents.
 
     As wide as the terminal, or 80 characters in a pipe. A blank is nought; each line of characters
@@ -50,7 +55,7 @@ def stats(
     """
     width = max(shutil.get_terminal_size((80, 24)).columns, _LEAST_WIDTH)
     room = width - _LABEL - _FIGURE
-    with opened_log(directory, config) as log, log.snapshot():
+    with opened_log(source) as log, log.snapshot():
         found = _stats(log, Filters(**filters), room)
     if found is None:
         say_nothing_found("no call matches")

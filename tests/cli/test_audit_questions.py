@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 from gateway.audit.journal import Journal
 from gateway.audit.records import Event
 from gateway.cli.audit import command
+from gateway.errors import UserError
 from tests.audit.samples import decision, outcome
 from tests.cli.conftest import Project, Run
+from tests.real.store import store_of
 
 DAY = "2026-01-0{}T10:00:00.000000Z"
 HOSTILE = "mcp__s__\x1b[31m\u202ex"
@@ -25,7 +27,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def run(directory: Path, *arguments: str) -> Result:
-    result = CliRunner().invoke(command, [*arguments, "--directory", str(directory)])
+    result = CliRunner().invoke(
+        command, [*arguments, "--directory", str(directory)], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return result
 
@@ -240,11 +244,8 @@ def test_pages_of_a_list_follow_each_other(tmp_path: Path, journal: Journal) -> 
     assert f"--before {calls[3]}" in result.stderr
     older = as_json(tmp_path, "list", "-n", "2", "--before", calls[3])
     assert [each["call"] for each in older] == calls[1:3]
-    unknown = CliRunner().invoke(
-        command, ["list", "--before", "nothing", "--directory", str(tmp_path)]
-    )
-    assert unknown.exit_code != 0
-    assert isinstance(unknown.exception, Exception)
+    with pytest.raises(UserError, match="no call in the audit log begins with nothing"):
+        run(tmp_path, "list", "--before", "nothing")
 
 
 def test_declared_tools_that_nobody_calls_are_told_with_their_last_call(
@@ -279,3 +280,30 @@ def test_declared_tools_that_nobody_calls_are_told_with_their_last_call(
     assert "mcp__srv__old" not in text.out
     assert "less than 60 days ago" in text.err
     assert run("audit", "unused", "--agent", "nobody").code == 2
+
+
+@pytest.mark.real
+def test_the_store_in_postgresql_answers_the_same(tmp_path: Path, journal: Journal) -> None:
+    call = called(journal, agent="a", time=DAY.format(1), duration_us=5)
+    called(journal, None, agent="b", decision="deny", time=DAY.format(3))
+    journal.append(Event(time=DAY.format(2), event="tool.changed", data={"tool": "mcp__s__x"}))
+    journal.close()
+    with store_of(tmp_path) as store:
+        runner = CliRunner(env={"AUDIT_READER": store.reader.url})
+        for arguments in (
+            ("list", "--json"),
+            ("show", call, "--json"),
+            ("who", "*", "--json"),
+            ("refusals", "--json"),
+            ("changes", "--json"),
+            ("upstreams", "--json"),
+            ("stats", "--json"),
+            ("export",),
+            ("export", "--format", "csv"),
+        ):
+            there = runner.invoke(command, [*arguments, "--store", "${AUDIT_READER}"])
+            assert there.exit_code == 0, there.output
+            assert there.stdout == run(tmp_path, *arguments).stdout != ""
+    both = ["list", "--store", "${AUDIT_READER}", "--directory", str(tmp_path)]
+    with pytest.raises(UserError, match="two logs"):
+        runner.invoke(command, both, catch_exceptions=False)
