@@ -56,7 +56,10 @@ def compare_agents(
 def _reaches(*agents: AgentPermissions | None) -> tuple[dict[str, None], ...]:
     """What each of the forms of one agent may do, told over everything that any of them names."""
     known = [agent for agent in agents if agent is not None]
-    questions = dict(_questions(known))
+    questions: dict[str, Action] = {}
+    for text, action in _questions(known):
+        # One tool id may mean tools of two upstreams, of which only one is there still.
+        questions[f"{text} (of {action.upstream!r})" if text in questions else text] = action
     reaches: list[dict[str, None]] = []
     for agent in agents:
         reach: dict[str, None] = {}

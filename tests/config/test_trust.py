@@ -326,6 +326,7 @@ def _reach(side: Side, servers: Mapping[str, tuple[str, ...]]) -> set[str]:
     (["a", "a__c", "q.x"], ["mcp__q_x__x"], [], None),
     (["a", "a__c", "srv", "srv_two", "q.x", "q_x"], [], ["mcp__q_x__x"], None),
 )
+@example((["a"], ["mcp__a__c__x"], [], None), (["a", "a__c"], [], ["mcp__a__c__x"], None))
 @given(_sides, _sides)
 def test_in_force_is_exactly_what_is_both_said_and_accepted(now: Side, before: Side) -> None:
     servers = dict.fromkeys(_NAMES, _TOOLS)
