@@ -28,7 +28,8 @@ class Cursor(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, frozen=True):
     """One call. The lines are the evidence, the rows are what is shown of them.
 
-    `decision_line` is empty where the call was asked for without its lines.
+    `decision_line` is empty where the call was asked for without its lines, or where they are not
+    to be had any more.
     """
 
     decision: Row
@@ -55,9 +56,9 @@ class Call(msgspec.Struct, frozen=True):
     def fields(self) -> dict[str, Any]:
         """Both records as one flat object, the form of `--json`."""
         fields: dict[str, Any] = dict.fromkeys(_PROMISED)
-        fields.update(msgspec.json.decode(self.decision_line))
-        if self.outcome_line is not None:
-            outcome = msgspec.json.decode(self.outcome_line)
+        fields.update(_fields(self.decision, self.decision_line))
+        if self.outcome is not None:
+            outcome = _fields(self.outcome, self.outcome_line)
             fields["outcome_time"] = outcome.get("time")
             fields.update((key, outcome[key]) for key in _OF_OUTCOME if key in outcome)
         elif self.status is not None:
@@ -104,6 +105,14 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         if self.since is not None and decision.time < self.since:
             return False
         return self.until is None or decision.time < self.until
+
+
+def _fields(row: Row, line: bytes | None) -> dict[str, Any]:
+    """A record's fields, or what the store knows of them without its line."""
+    if line:
+        fields: dict[str, Any] = msgspec.json.decode(line)
+        return fields
+    return {key: value for key, value in msgspec.structs.asdict(row).items() if value is not None}
 
 
 _PROMISED: Final = ("time", "call", "agent", "tool", "decision", "reason", "rule")

@@ -6,10 +6,10 @@ call.
 """
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -19,11 +19,13 @@ from gateway.audit.files import index_file
 from gateway.audit.filling import WORDS
 from gateway.audit.indexing import bring_up_to_date
 from gateway.audit.lines import LineReader, Place
-from gateway.audit.reader import UNFINISHED, Problem
+from gateway.audit.reader import UNFINISHED, Problem, as_row
 from gateway.audit.sql_log import CallLines, SqlLog, Values, Where
 from gateway.errors import UserError
 
 T = TypeVar("T")
+
+CHANGED: Final = "changed since it was indexed"
 
 
 class Index(SqlLog):
@@ -32,6 +34,7 @@ class Index(SqlLog):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = index_file(directory)
+        self._changed: dict[Place, Problem] = {}
         self._reader: LineReader | None = None  # while all calls are streamed
         with self._explained():
             self._db = connect(self._path)
@@ -62,6 +65,7 @@ class Index(SqlLog):
 
     def refresh(self) -> None:
         """Bring the index up to date with the journals. Raises UserError when it cannot."""
+        self._changed.clear()
         self._recovering(lambda: bring_up_to_date(self._db, self._directory))
 
     def stream(self, filters: Filters) -> Iterator[Call]:
@@ -71,7 +75,10 @@ class Index(SqlLog):
         self._reader = None
 
     def problems(self) -> list[Problem]:
-        """What in the journals was no record when the index was last brought up to date."""
+        """What in the journals was no record when the index was last brought up to date.
+
+        Since then, too, as far as it was looked at.
+        """
         rows = self._rows(
             "SELECT name, problem.offset, problem.size_bytes, reason FROM problem "
             "JOIN journal ON journal.id = problem.journal UNION ALL "
@@ -79,7 +86,7 @@ class Index(SqlLog):
             "ORDER BY 1, 2",
             (UNFINISHED,),
         )
-        return [Problem(*row) for row in rows]
+        return [Problem(*row) for row in rows] + sorted(self._changed.values())
 
     def positions(self) -> dict[str, int]:
         """How far each journal is indexed, as `reader.follow` takes it."""
@@ -139,20 +146,26 @@ class Index(SqlLog):
         if not ids:  # an empty array cannot be bound
             return {}
         rows = self._rows(
-            "SELECT call.id, journal.name, call.offset, call.size_bytes, "
+            "SELECT call.id, call, journal.name, call.offset, call.size_bytes, "
             "ended.name, outcome_offset, outcome_size_bytes FROM call "
             "JOIN journal ON journal.id = call.journal "
             "LEFT JOIN journal AS ended ON ended.id = outcome_journal "
             "WHERE call.id IN carray(?)",
             (apsw.carray(array("q", ids)),),
         )
-        places = {row[0]: (row[1:4], None if row[4] is None else row[4:7]) for row in rows}
-        lines = self._lines(place for both in places.values() for place in both if place)
-        return {
-            identifier: (lines[decision], outcome and lines.get(outcome))
-            for identifier, (decision, outcome) in places.items()
-            if decision in lines
-        }
+        expected: dict[Place, str | None] = {}
+        for _, call, *places in rows:
+            expected[_place(places[:3])] = call
+            if places[3] is not None:
+                expected[_place(places[3:])] = call
+        lines = self._lines(expected)
+        found: dict[int, CallLines] = {}
+        for identifier, _, *places in rows:
+            decision = lines.get(_place(places[:3]))
+            outcome = None if places[3] is None else lines.get(_place(places[3:]), b"")
+            if decision is not None and outcome != b"":
+                found[identifier] = (decision, outcome)
+        return found
 
     def _event_lines(self, ids: Sequence[int]) -> dict[int, bytes]:
         if not ids:
@@ -162,14 +175,22 @@ class Index(SqlLog):
             "JOIN journal ON journal.id = journal WHERE event.id IN carray(?)",
             (apsw.carray(array("q", ids)),),
         )
-        lines = self._lines(row[1:] for row in rows)
+        lines = self._lines(dict.fromkeys((_place(row[1:]) for row in rows), None))
         return {row[0]: lines[row[1:]] for row in rows if row[1:] in lines}
 
-    def _lines(self, places: Iterable[Place]) -> dict[Place, bytes]:
+    def _lines(self, expected: Mapping[Place, str | None]) -> dict[Place, bytes]:
+        """The lines at these places that still are records, of the call that is expected there."""
         if self._reader is not None:
-            return self._reader.read(places)
-        with closing(LineReader(self._directory)) as reader:
-            return reader.read(places)
+            lines = self._reader.read(expected)
+        else:
+            with closing(LineReader(self._directory)) as reader:
+                lines = reader.read(expected)
+        for place, call in expected.items():
+            row = as_row(lines.get(place, b""))
+            if row is None or (call is not None and row.call != call):
+                lines.pop(place, None)
+                self._changed[place] = Problem(*place, CHANGED)
+        return lines
 
     def _recovering(self, operation: Callable[[], T]) -> T:
         """The result of `operation`, after a rebuild if the index turns out to be damaged."""
@@ -192,3 +213,8 @@ class Index(SqlLog):
                 "the next reader makes a new one",
                 path=str(self._path),
             ) from error
+
+
+def _place(columns: Sequence[Any]) -> Place:
+    name, offset, size_bytes = columns
+    return name, offset, size_bytes

@@ -6,15 +6,16 @@ killed writer, and lines that somebody or a failing disk has changed.
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from gateway.audit.files import COMPRESSED, PLAIN, file_name, journal_files
+from gateway.audit.files import COMPRESSED, PLAIN, file_name, journal_files, place_of
 from gateway.audit.records import INTEGER_LIMIT
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
@@ -115,7 +116,7 @@ def read_journal(path: Path, report: Report, offset: int = 0) -> Iterator[Entry]
                 while not whole and (more := file.readline(MAX_LINE_BYTES)):
                     size_bytes += len(more)
                     whole = more.endswith(b"\n")
-                row = _row(line) if whole and size_bytes == len(line) else None
+                row = as_row(line) if whole and size_bytes == len(line) else None
                 if row is not None:
                     yield Entry(journal, offset, line[:-1], row)
                 else:
@@ -131,13 +132,15 @@ def read_journal(path: Path, report: Report, offset: int = 0) -> Iterator[Entry]
 def read_journals(directory: Path, report: Report) -> Iterator[Entry]:
     """The records of all journals of `directory` merged by time.
 
-    Within one journal their order stays as it is, also where its clock was set back. Only journals
-    that overlap in time are open together: a directory can hold thousands.
+    Within one journal, from segment to segment too, their order stays as it is, also where its
+    clock was set back. Only journals that overlap in time are open together: a directory can hold
+    thousands.
     """
     heap: list[tuple[str, int, Entry, Iterator[Entry]]] = []
-    for number, path in enumerate(journal_files(directory).values()):
-        first = next(_if_there(path, _ignore), None)
-        records = _if_there(path, report)
+    for number, (_, files) in enumerate(groupby(journal_files(directory).items(), _writer)):
+        paths = [path for _, path in files]
+        first = next(_of_all(paths, _ignore), None)
+        records = _of_all(paths, report)
         if first is None:
             for _ in records:  # there is none: only its problems are of interest
                 pass
@@ -161,13 +164,14 @@ def follow(
 ) -> Iterator[list[Entry]]:
     """What is added to the journals from `positions` (byte offsets by journal) on, without end.
 
-    Yields one batch in order of time every `interval_s`, also when it is empty. Journals without
-    a position are new and read from their beginning. A line that is still being written waits.
+    Yields one batch in order of time every `interval_s`, also when it is empty; of one journal in
+    the order that they stand in. Files without a position are new and read from their beginning.
+    A line that is still being written waits.
     """
     reached = dict(positions)
     packed: dict[str, int] = {}  # sizes of compressed files, which do not change any more
     while True:
-        batch: list[Entry] = []
+        added: dict[str, list[Entry]] = {}
         for journal, path in journal_files(directory).items():
             offset = reached.get(journal, 0)
             try:
@@ -181,9 +185,8 @@ def follow(
                 entries, reached[journal] = _read_whole_lines(path, offset, report)
             except FileNotFoundError:
                 continue
-            batch += entries
-        batch.sort(key=lambda entry: entry.row.time)
-        yield batch
+            added.setdefault(place_of(journal)[0], []).extend(entries)
+        yield list(merge(*added.values(), key=lambda entry: entry.row.time))
         time.sleep(interval_s)
 
 
@@ -201,16 +204,22 @@ def _read_whole_lines(path: Path, offset: int, report: Report) -> tuple[list[Ent
     return entries, end
 
 
-def _if_there(path: Path, report: Report) -> Iterator[Entry]:
-    with suppress(FileNotFoundError):  # deleted since it was listed
-        yield from read_journal(path, report)
+def _writer(named: tuple[str, Path]) -> str:
+    return place_of(named[0])[0]
+
+
+def _of_all(segments: Sequence[Path], report: Report) -> Iterator[Entry]:
+    for path in segments:
+        with suppress(FileNotFoundError):  # deleted since it was listed
+            yield from read_journal(path, report)
 
 
 def _ignore(_: Problem) -> None:
     pass
 
 
-def _row(line: bytes) -> Row | None:
+def as_row(line: bytes) -> Row | None:
+    """The fields of a record that are searched and shown; None of what is no record."""
     try:
         row = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

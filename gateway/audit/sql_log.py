@@ -70,12 +70,12 @@ class SqlLog(ABC):
     def _call_lines(self, ids: Sequence[int]) -> Mapping[int, CallLines]:
         """The lines of the decisions with these ids and of their outcomes.
 
-        What is gone meanwhile may be missing.
+        What is gone or no record any more is missing.
         """
 
     @abstractmethod
     def _event_lines(self, ids: Sequence[int]) -> Mapping[int, bytes]:
-        """The lines of the events with these ids. What is gone meanwhile may be missing."""
+        """The lines of the events with these ids, but for what is gone or no record any more."""
 
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[None]:
@@ -306,7 +306,8 @@ class SqlLog(ABC):
         if not lines:
             return [_call_of(row) for row in rows]
         found = self._call_lines([row[0] for row in rows])
-        return [_call(*found[row[0]]) for row in rows if row[0] in found]
+        # A call whose lines are not to be had is told without them: it must not seem not to be.
+        return [_call(*found[row[0]]) if row[0] in found else _call_of(row) for row in rows]
 
     def _events(self, where: str, values: Values, limit: int | None) -> list[LoggedEvent]:
         statement = (

@@ -66,8 +66,10 @@ def opened_log(source: Source) -> Iterator[AuditLog]:
     directory = source.directory
     with Index.open(audit_directory(source.config) if directory is None else directory) as index:
         index.refresh()
-        complain(index.problems())
+        told = index.problems()
+        complain(told)
         yield index
+        complain([problem for problem in index.problems() if problem not in told])
 
 
 def complain(problems: Sequence[Problem]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.audit import indexing
 from gateway.audit.calls import Call, Filters
 from gateway.audit.filling import Batch
-from gateway.audit.index import Index
+from gateway.audit.index import CHANGED, Index
 from gateway.audit.journal import Journal
 from gateway.audit.reader import (
     NOT_A_RECORD,
@@ -358,7 +358,7 @@ _READ = """
 import sys
 from pathlib import Path
 from gateway.audit.calls import Filters
-from gateway.audit.index import Index
+from gateway.audit.index import CHANGED, Index
 sys.stdin.readline()
 for _ in range(5):
     with Index.open(Path(sys.argv[1])) as index:
@@ -461,3 +461,23 @@ def test_each_common_question_has_its_index(
         index.calls(filters, 10)
     assert any(f"INDEX {index_name}" in plan for plan in plans), plans
     assert not any("TEMP B-TREE FOR ORDER" in plan for plan in plans), plans
+
+
+def test_a_record_that_was_changed_in_its_place_is_told_and_not_hidden(log: Path) -> None:
+    before = indexed(log)
+    path = journals(log)[0]
+    status = path.stat()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = b"x" * (len(lines[3]) - 1) + b"\n"
+    path.write_bytes(b"".join(lines))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with Index.open(log) as index:
+        index.refresh()
+        calls = index.calls(ALL)
+        problems = index.problems()
+    assert [call.decision for call in calls] == [call.decision for call in before]
+    assert [problem.reason for problem in problems] == [CHANGED]
+    (told,) = [call for call in calls if not call.decision_line]
+    whole = before[calls.index(told)]
+    known = {key: value for key, value in whole.fields().items() if key in told.fields()}
+    assert told.fields() | known == told.fields()

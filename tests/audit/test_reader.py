@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,38 @@ def test_following_yields_what_is_added_and_new_journals_and_waits_for_whole_lin
     path.with_name("b.jsonl").unlink()
     assert added() == ["5"]
     assert len(problems) == 1
+
+
+def test_segments_of_one_journal_follow_each_other_where_its_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "w", at(5, "first"))
+    write(tmp_path, "w.0002", at(1, "second"))
+    write(tmp_path, "other", at(3, "other"))
+    assert read(tmp_path)[0] == ["other", "first", "second"]
+
+
+def test_following_keeps_the_order_of_a_journal_and_goes_on_where_segments_are_compressed(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, "w", at(5, "5"))
+    problems: list[Problem] = []
+    batches = follow(tmp_path, {"w": path.stat().st_size}, problems.append, interval_s=0)
+
+    def added() -> list[str | None]:
+        return [entry.row.call for entry in next(batches)]
+
+    assert added() == []
+    # Within one turn: the rest of a segment, which is compressed by then, and the next one.
+    write(tmp_path, "w", at(7, "7"), at(6, "set back"))
+    path.with_name("w.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    write(tmp_path, "w.0002", at(2, "set back further"))
+    write(tmp_path, "other", at(6, "other"))
+    assert added() == ["other", "7", "set back", "set back further"]
+    write(tmp_path, "w.0002", at(8, "8"))
+    assert added() == ["8"]
+    assert problems == []
 
 
 def test_the_reader_reads_what_the_journal_writes(tmp_path: Path) -> None:
