@@ -36,6 +36,7 @@ MAX_FILES_A_DAY: Final = 9_999
 LOCK_TIMEOUT_S: Final = 2.0
 """How long another writer may take; the client gives up on its hook after some seconds more."""
 
+_FIRST: Final = f"-hook-0001{PLAIN}"
 _LOCK_INTERVAL_S: Final = 0.002
 _TAIL_BYTES: Final = 16 * 1024
 _MAX_TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -76,9 +77,9 @@ class SharedJournal:
 
     def append(self, record: Record) -> None:
         """Commit `record` before this returns, or raise AuditUnavailable with nothing written."""
-        day = time.strftime("%Y%m%d", time.gmtime(self._clock()))
         predecessor = ""
         try:
+            day = self._day()
             for number in range(1, MAX_FILES_A_DAY + 1):
                 writer = f"{day}-hook-{number:04d}"
                 if self._append_to(writer, predecessor, record):
@@ -87,6 +88,18 @@ class SharedJournal:
         except OSError as error:
             raise _unavailable(str(error.strerror)) from error
         raise _unavailable(f"there are more than {MAX_FILES_A_DAY} files of one day")
+
+    def _day(self) -> str:
+        """Today, or the newest day that there are files of where the clock was set back.
+
+        Retention never deletes those: so the name of a deleted file is not used again.
+        """
+        today = time.strftime("%Y%m%d", time.gmtime(self._clock()))
+        if (self._directory / f"{today}{_FIRST}").exists():
+            return today
+        with os.scandir(self._directory) as entries:
+            days = [entry.name[:8] for entry in entries if entry.name.endswith(_FIRST)]
+        return max(today, *days) if days else today
 
     def _append_to(self, writer: str, predecessor: str, record: Record) -> bool:
         """Append to one file; False where it takes no more."""

@@ -15,7 +15,7 @@ from gateway.audit.log import AuditLog
 from gateway.audit.reader import Entry, Row, follow
 from gateway.cli import output
 from gateway.cli.audit_export import export
-from gateway.cli.audit_keys import checkpoint, keys
+from gateway.cli.audit_keys import bundle, checkpoint, keys
 from gateway.cli.audit_options import (
     Source,
     as_recorded,
@@ -28,6 +28,7 @@ from gateway.cli.audit_options import (
     say_nothing_found,
     which,
 )
+from gateway.cli.audit_prune import hold, prune_log
 from gateway.cli.audit_questions import changes, refusals, unused, upstreams, who
 from gateway.cli.audit_stats import stats
 from gateway.cli.audit_verify import verify_log
@@ -45,8 +46,9 @@ def command() -> None:
     """Read and search the audit log: every call, allowed or refused, and how it ended."""
 
 
-_COMMANDS = (who, refusals, changes, unused, upstreams, stats, export, verify_log, keys, checkpoint)
-for _added in _COMMANDS:
+_QUESTIONS = (who, refusals, changes, unused, upstreams, stats, export)
+_EVIDENCE = (verify_log, keys, checkpoint, bundle, prune_log, hold)
+for _added in (*_QUESTIONS, *_EVIDENCE):
     command.add_command(_added)
 
 

@@ -1,7 +1,9 @@
 """`gateway audit keys`: the keys that sign checkpoints; `gateway audit checkpoint`: the newest."""
 
+import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,9 @@ from gateway.audit.signing_keys import create_key, own_signer, read_verifiers, v
 from gateway.cli import output
 from gateway.errors import UserError
 from gateway.state import make_private_directory
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
 
 _where = click.option(
     "--directory",
@@ -102,6 +107,54 @@ def checkpoint(directory: Path | None, config: Path | None, *, as_json: bool) ->
             click.echo(encode_kept(newest[journal]))
         else:
             click.echo(newest[journal].note)
+
+
+@click.command(name="bundle")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_where
+@_config
+def bundle(file: Path, directory: Path | None, config: Path | None) -> None:
+    """Put journals, checkpoints and public keys into FILE, a .tar or .tar.gz, for another person.
+
+    `gateway audit verify FILE --key KEY` verifies it anywhere.
+    """
+    from gateway import __version__
+    from gateway.audit.bundles import make_bundle
+
+    where = _directory(directory, config)
+    if not where.is_dir():
+        raise UserError("there is no audit log here; name its directory", path=str(where))
+    number = make_bundle(
+        where, file, program=__version__, signer=signer_here(where, directory, config)
+    )
+    output.print_line(f"{file}: {number} journal files")
+
+
+def signer_here(where: Path, named: Path | None, config: Path | None) -> Signer | None:
+    """The key that signs in the audit directory `where`: the configured one, else that beside it.
+
+    `named` is the directory if the command line names it: then no configuration is asked.
+    """
+    settings = None if named is not None else settings_here(config)
+    if settings is None:
+        return own_signer(where)
+    from gateway.config.evidence import signer_of
+
+    return signer_of(settings, where)
+
+
+def settings_here(config: Path | None) -> "Settings | None":
+    """The settings that hold here; None without a configuration. Raises UserError."""
+    from gateway.config.files import find
+    from gateway.config.load import load
+
+    try:
+        find(config, cwd=Path.cwd(), environ=os.environ)
+    except UserError:
+        if config is not None:
+            raise
+        return None
+    return load(config, cwd=Path.cwd(), trusted=False).settings
 
 
 def _record_rotation(where: Path, former: Signer, signer: Signer) -> None:

@@ -27,6 +27,7 @@ _HEADINGS: Final = {
 
 
 @click.command(name="verify")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--anchored",
     "anchored",
@@ -69,6 +70,7 @@ _HEADINGS: Final = {
 @click.pass_context
 def verify_log(
     ctx: click.Context,
+    bundle: Path | None,
     anchored: Sequence[Path],
     keys: Sequence[str],
     processes: int,
@@ -82,18 +84,22 @@ def verify_log(
 
     Names the first bad record of each journal, missing journals and segments, cut ends, and what
     crashes left. The exit code is 1 if the log was tampered with, 0 if not, whatever crashed.
+
+    BUNDLE is what `gateway audit bundle` made, and needs no log and no configuration. Whose it is
+    only --key can tell: name the key that its maker gave you.
     """
     if store is not None:
         from gateway.cli.audit_store import verified_store  # most logs have no such store
 
         report = verified_store(store, config, trusted_keys(keys), anchored, processes)
-        show(report, as_json=as_json)
-        ctx.exit(0 if report.clean else EXIT_FINDINGS)
-    where = directory if directory is not None else audit_directory(config)
-    if not where.is_dir():
-        raise UserError("there is no audit log here; name its directory", path=str(where))
-    verifiers = trusted_keys(keys) if keys else read_verifiers(verifiers_file(where))
-    report = verified(where, verifiers, anchored, processes)
+    elif bundle is not None and bundle.is_file():
+        report = verified_bundle(bundle, trusted_keys(keys), anchored, processes)
+    else:
+        where = bundle or directory or audit_directory(config)
+        if not where.is_dir():
+            raise UserError("there is no audit log here; name its directory", path=str(where))
+        verifiers = trusted_keys(keys) if keys else read_verifiers(verifiers_file(where))
+        report = verified(where, verifiers, anchored, processes)
     show(report, as_json=as_json)
     ctx.exit(0 if report.clean else EXIT_FINDINGS)
 
@@ -121,22 +127,46 @@ def verified(
     anchored: Sequence[Path],
     processes: int = 1,
     *,
-    live: bool = True,
+    running: Sequence[str] | None = None,
 ) -> Report:
     """The report on the audit directory `where`. Raises UserError when it cannot be read."""
     beside = checkpoints_file(where)
     notes = notes_in((*([beside] if beside.exists() else []), *anchored))
     try:
         try:
-            report = verify(where, verifiers, notes, processes=processes, live=live)
+            report = verify(where, verifiers, notes, processes=processes, running=running)
         except FileNotFoundError:  # pruned just now
-            report = verify(where, verifiers, notes, processes=processes, live=live)
+            report = verify(where, verifiers, notes, processes=processes, running=running)
     except OSError as error:
         raise UserError(
             f"the log cannot be read: {error.strerror}", path=str(error.filename or where)
         ) from error
     failures = _anchor_failures(report, beside) if beside.exists() else ()
     return msgspec.structs.replace(report, findings=(*report.findings, *failures))
+
+
+def verified_bundle(
+    bundle: Path, verifiers: Sequence[Verifier], anchored: Sequence[Path], processes: int = 1
+) -> Report:
+    """The report on a bundle of evidence. Raises UserError when it is none."""
+    from gateway.audit.bundles import judged, opened_bundle, read_manifest
+
+    with opened_bundle(bundle) as where:
+        manifest = read_manifest(where)
+        keys = list(verifiers) or read_verifiers(verifiers_file(where))
+        report = verified(where, keys, anchored, processes, running=manifest.open)
+        findings = [*judged(where, manifest, keys), *report.findings]
+        if not verifiers and keys:
+            findings.append(
+                Finding(
+                    severity="note",
+                    code="own-keys",
+                    journal="",
+                    message="signatures were verified by the keys in the bundle itself, which "
+                    "proves nothing of who made it; name the key that you know with --key",
+                )
+            )
+        return msgspec.structs.replace(report, findings=tuple(findings))
 
 
 def _anchor_failures(report: Report, beside: Path) -> Iterator[Finding]:

@@ -85,7 +85,7 @@ def verify_store(
             connection.read_only = True
             heads = dict(connection.execute(_HEADS).fetchall())
             told = [*_write(connection, Path(directory)), *_others(connection)]
-            report = verify(Path(directory), verifiers, anchored, processes=processes, live=False)
+            report = verify(Path(directory), verifiers, anchored, processes=processes, running=())
     except StoreUnavailable as error:
         raise UserError(f"the audit store cannot be used: {error}") from None
     except psycopg.errors.InsufficientPrivilege:

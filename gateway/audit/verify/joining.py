@@ -32,6 +32,7 @@ class Joined(msgspec.Struct):
     pruned_seq: int = 0  # the last one that a tombstone stands for
     closed: bool = False
     torn: bool = False
+    unfollowed: bool = False  # it says that it goes on in a segment that is not there
     last_event: str = ""
     last: Place | None = None
     file: str = ""  # the last one
@@ -88,8 +89,7 @@ class _Joiner:
             before = file
         while self._bury():
             pass
-        if made.last_event == "segment.sealed" and made.number == self._sealed:
-            self._missing_end()
+        made.unfollowed = made.last_event == "segment.sealed" and made.number == self._sealed
         made.findings = [*self._told(), *made.findings]
         return made
 
@@ -201,20 +201,6 @@ class _Joiner:
             for each in range(1 if before is None else before.number + 1, number)
         ]
         return f": the segment {', '.join(names)} is gone" if names else ""
-
-    def _missing_end(self) -> None:
-        made = self._made
-        following = segment_name(made.writer, made.number + 1)
-        made.findings.append(
-            Finding(
-                severity="tampering",
-                code="truncated",
-                journal=made.writer,
-                file=made.file,
-                seq=made.seq,
-                message=f"the journal goes on in the segment {following}, which is gone",
-            )
-        )
 
     def _break(self, found: Break, file: str, lines: int, begin: int = 0) -> None:
         place = found.place

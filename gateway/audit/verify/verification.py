@@ -4,13 +4,20 @@ What one journal says of another, and what the checkpoints say, is collected bef
 read to its end: so a log that grows meanwhile never seems to be shorter than it was.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from gateway.audit.files import PLAIN, Segment, segments
+from gateway.audit.files import (
+    COMPRESSED,
+    PLAIN,
+    Segment,
+    journal_directory,
+    segment_name,
+    segments,
+)
 from gateway.audit.heads import has_writer
 from gateway.audit.notes import Checkpoint, Verifier, parse_note
 from gateway.audit.records import Head, Pruned
@@ -48,21 +55,24 @@ def verify(
     anchored: Iterable[Anchored] = (),
     *,
     processes: int = 1,
-    live: bool = True,
+    running: Collection[str] | None = None,
 ) -> Report:
     """Verify the journals of the audit directory `directory`.
 
-    Signatures are verified by `verifiers`; `anchored` are checkpoints from elsewhere. `live`: the
-    journals' writers may be at work meanwhile. Raises OSError when a file cannot be read.
+    Signatures are verified by `verifiers`; `anchored` are checkpoints from elsewhere. `running` are
+    the journals that were being written; None finds that out, for a log in its place. Raises
+    OSError when a file cannot be read.
     """
-    return _Verification(directory, verifiers, live=live).run(anchored, processes)
+    return _Verification(directory, verifiers, running).run(anchored, processes)
 
 
 class _Verification:
-    def __init__(self, directory: Path, verifiers: Sequence[Verifier], *, live: bool) -> None:
+    def __init__(
+        self, directory: Path, verifiers: Sequence[Verifier], running: Collection[str] | None
+    ) -> None:
         self._directory = directory
         self._verifiers = verifiers
-        self._live = live
+        self._running = running
         self._findings: list[Finding] = []
         self._unknown_keys: set[str] = set()
         self._used_keys: set[str] = set()
@@ -71,11 +81,13 @@ class _Verification:
         files: dict[str, list[Segment]] = {}
         for segment in segments(self._directory):
             files.setdefault(segment.writer, []).append(segment)
-        running = {
-            writer
-            for writer, own in files.items()
-            if self._live and own[-1].path.name.endswith(PLAIN) and has_writer(own[-1].path)
-        }
+        running = set(self._running or ())
+        if self._running is None:
+            running = {
+                writer
+                for writer, own in files.items()
+                if not own[-1].compressed and has_writer(own[-1].path)
+            }
         mentions: dict[str, list[Mention]] = {}
         for own in files.values():
             for segment in own:
@@ -102,6 +114,8 @@ class _Verification:
                 hashing=bool(self._verifiers),
             )
             self._findings += joined.findings
+            if joined.unfollowed and writer not in running:
+                self._judge_end(joined)
             self._judge_mentions(joined, mentions.get(writer, ()))
             good = self._judge_checkpoints(joined, signed.get(writer, ()))
             self._findings += explained(joined, running)
@@ -196,6 +210,22 @@ class _Verification:
                         "deleted by retention, but no known key signed that",
                     )
         return tombstones
+
+    def _judge_end(self, joined: Joined) -> None:
+        """A journal that says that it goes on elsewhere."""
+        following = segment_name(joined.writer, joined.number + 1)
+        names = (following + PLAIN, following + COMPRESSED)
+        if not any((journal_directory(self._directory) / name).exists() for name in names):
+            finding = Finding(
+                severity="tampering",
+                code="truncated",
+                journal=joined.writer,
+                file=joined.file,
+                seq=joined.seq,
+                message=f"the journal goes on in the segment {following}, which is gone",
+            )
+            joined.findings.append(finding)
+            self._findings.append(finding)
 
     def _judge_mentions(self, joined: Joined, mentions: Sequence[Mention]) -> None:
         """What other journals say of this one."""
