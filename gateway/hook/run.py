@@ -135,7 +135,7 @@ class _Call:
         for upstream, tool in readings:
             action = Action("tool", "tools/call", upstream, tool)
             verdict = decide(self._agent, action, snapshot, context)
-            if not verdict.refuses:
+            if not verdict.refuses or verdict.asks:  # the gateway asks, and holds the call
                 return NOTHING
             first = first or (action, verdict)
         if first is None:

@@ -7,85 +7,95 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gateway.approvals.request import Request
 from gateway.approvals.store import Store
 from tests.e2e.inbox import PATIENCE_S, Message
-from tests.e2e.world import World
+from tests.e2e.world import World, until
 
 
-def store_of(world: World) -> Store:
-    """The approvals of the world's user, as another program of that user sees them."""
-    state = world.root / "home" / ".local" / "state" / "mcp-tool-gateway" / "approvals"
-    return Store.open(state)
+class Person:
+    """Somebody with the environment `env` of the gateway's user, in a directory."""
 
+    def __init__(self, env: Mapping[str, str], directory: Path) -> None:
+        self.env = dict(env)
+        self.directory = directory
 
-def waiting(world: World, count: int = 1) -> list[Request]:
-    """What waits for a person, once that is so many."""
-    store = store_of(world)
-    world.wait_for(lambda: len(store.pending()) >= count)
-    return list(store.pending())
+    @property
+    def store(self) -> Store:
+        """The approvals of this user, as another program of theirs sees them."""
+        return Store.open(Path(self.env["HOME"], ".local/state/mcp-tool-gateway/approvals"))
 
+    def waiting(self, count: int = 1) -> list[Request]:
+        """What waits for a person, once that is so many."""
+        store = self.store
+        until(lambda: len(store.pending()) >= count)
+        return list(store.pending())
 
-def run(world: World, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """`gateway approvals` without a terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", "approvals", *arguments],
-        env={**world.env, **more},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`gateway approvals` without a terminal."""
+        return subprocess.run(
+            self._argv(arguments),
+            env=self.env,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
 
+    def at_terminal(self, *arguments: str, typed: str = "", **more: str) -> tuple[int, str]:
+        """`gateway approvals` in a terminal, typing `typed` when asked; exit code and screen."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            self._argv(arguments),
+            env={**self.env, **more},
+            cwd=self.directory,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        screen = b""
+        deadline = time.monotonic() + PATIENCE_S
+        try:
+            while time.monotonic() < deadline:
+                if select.select([master], [], [], 0.1)[0]:
+                    try:
+                        screen += os.read(master, 65536)
+                    except OSError:  # the other side is closed
+                        break
+                if typed and b"[y/N]" in screen:
+                    os.write(master, typed.encode())
+                    typed = ""
+            return process.wait(PATIENCE_S), screen.decode()
+        finally:
+            process.kill()
+            process.wait()
+            os.close(master)
 
-def at_terminal(world: World, *arguments: str, typed: str = "", **more: str) -> tuple[int, str]:
-    """`gateway approvals` in a terminal, whose user types `typed` when asked; code and screen."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "approvals", *arguments],
-        env={**world.env, **more},
-        cwd=world.root,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-    )
-    os.close(slave)
-    screen = b""
-    deadline = time.monotonic() + PATIENCE_S
-    try:
-        while time.monotonic() < deadline:
-            ready, _, _ = select.select([master], [], [], 0.1)
-            if ready:
-                try:
-                    chunk = os.read(master, 65536)
-                except OSError:  # the other side is closed
-                    break
-                screen += chunk
-            if typed and b"[y/N]" in screen:
-                os.write(master, typed.encode())
-                typed = ""
-        return process.wait(PATIENCE_S), screen.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+    def approve(self, request: Request, *more: str) -> str:
+        """Approve; what the screen showed."""
+        code, screen = self.at_terminal("approve", request.id, *more, typed="y\n")
+        assert code == 0, screen
+        return screen
 
+    def deny(self, request: Request) -> str:
+        """Deny; what the screen showed."""
+        code, screen = self.at_terminal("deny", request.id)
+        assert code == 0, screen
+        return screen
 
-def approve(world: World, request: Request, *more: str) -> str:
-    """A person approves; what the screen showed."""
-    code, screen = at_terminal(world, "approve", request.id, *more, typed="y\n")
-    assert code == 0, screen
-    return screen
+    def answer(self, request: Request, *, approved: bool) -> str:
+        """What another program is told that answers."""
+        return self.store.answer(request, approved=approved, by="x", way="command")
 
-
-def deny(world: World, request: Request) -> str:
-    code, screen = at_terminal(world, "deny", request.id)
-    assert code == 0, screen
-    return screen
+    def _argv(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "gateway", "approvals", *arguments]
 
 
 def events(world: World) -> list[tuple[str, Message]]:

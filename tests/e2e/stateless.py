@@ -28,9 +28,9 @@ class StatelessClient:
         self._inbox = inbox
         self._asked = 0
 
-    def ask(self, method: str, params: Message | None = None) -> Message:
-        """One request, and the answer to it."""
-        whole = enveloped(params or {})
+    def ask(self, method: str, params: Message | None = None, **capabilities: Any) -> Message:
+        """One request of a client with these capabilities, and the answer to it."""
+        whole = enveloped(params or {}, **capabilities)
         if not isinstance(self._inbox, HttpClient):
             return self._inbox.ask(method, whole)
         self._asked += 1
