@@ -26,7 +26,7 @@ def reached(
     return [
         tool
         for tool in catalog.tools
-        if any(_decided(name, catalog, tool, unpinned).allows for name in names)
+        if any(_decided(name, catalog, tool, unpinned).reachable for name in names)
     ]
 
 

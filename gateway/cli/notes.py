@@ -278,4 +278,4 @@ def _allowed(
     agent: AgentPermissions, catalog: UpstreamCatalog, tool: str, snapshot: Snapshot
 ) -> bool:
     action = Action("tool", "tools/list", catalog.upstream, tool)
-    return decide(agent.name, action, snapshot, Context(catalog)).allows
+    return decide(agent.name, action, snapshot, Context(catalog)).reachable

@@ -167,7 +167,8 @@ def _may_return(upstream: str, definition: Mapping[str, object], snapshot: Snaps
     """Whether an agent may reach a tool that is not offered now."""
     action = Action("tool", "tools/call", upstream, str(definition["name"]))
     unknown = Context()
-    return any(not decide(name, action, snapshot, unknown).refuses for name in snapshot.agents)
+    verdicts = (decide(name, action, snapshot, unknown) for name in snapshot.agents)
+    return any(not verdict.refuses or verdict.asks for verdict in verdicts)
 
 
 def _changes(before: Lock, after: Lock) -> Iterator[Change]:

@@ -93,3 +93,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     def allows(self) -> bool:
         """Whether the action may go upstream now."""
         return not self.provisional and not self.refuses
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the action may go upstream now, or once a person says yes."""
+        return self.allows or (self.asks and not self.provisional)

@@ -149,8 +149,7 @@ class Lister:
         return {**item, "inputSchema": narrowed(schema, rules)} if rules else item
 
     def _allows(self, action: Action, context: Context) -> bool:
-        verdict = self._authority.decide(action, context)
-        return verdict.allows or (verdict.asks and not verdict.provisional)
+        return self._authority.decide(action, context).reachable
 
 
 class _Gathering:

@@ -27,7 +27,8 @@ class Person:
     @property
     def store(self) -> Store:
         """The approvals of this user, as another program of theirs sees them."""
-        return Store.open(Path(self.env["HOME"], ".local/state/mcp-tool-gateway/approvals"))
+        state = self.env.get("XDG_STATE_HOME") or f"{self.env['HOME']}/.local/state"
+        return Store.open(Path(state, "mcp-tool-gateway/approvals"))
 
     def waiting(self, count: int = 1) -> list[Request]:
         """What waits for a person, once that is so many."""

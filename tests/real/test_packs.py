@@ -137,7 +137,6 @@ def test_supabase_reads_and_nothing_else_reaches_the_database(world: World, tmp_
 @pytest.mark.parametrize(
     ("tool", "arguments", "rule"),
     [
-        ("apply_migration", {"name": "a", "query": "drop table orders"}, "supabase-migrations"),
         ("create_branch", {"name": "b", "confirm_cost_id": "c"}, "supabase-projects"),
         ("pause_project", {}, "supabase-projects"),
         ("deploy_edge_function", {"name": "f", "files": []}, "supabase-changes"),

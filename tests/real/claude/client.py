@@ -56,7 +56,7 @@ class Workspace:
             "ENABLE_TOOL_SEARCH": "false",
             "no_proxy": "127.0.0.1",
         }
-        self._hooks: list[dict[str, Any]] = []
+        self._hooks: dict[str, list[dict[str, Any]]] = {}
         for directory in (self.home / ".claude", self.project / ".claude", root / "tmp"):
             directory.mkdir(parents=True)
 
@@ -89,14 +89,21 @@ class Workspace:
         """The project's MCP servers. `claude -p` starts them without asking anybody."""
         _write_json(self.project / ".mcp.json", {"mcpServers": entries})
 
-    def hook(self, command: str, *, matcher: str | None = None, timeout_s: int = 30) -> None:
-        """One more PreToolUse hook of the project; without a matcher it runs for every tool."""
+    def hook(
+        self,
+        command: str,
+        *,
+        matcher: str | None = None,
+        timeout_s: int = 30,
+        event: str = "PreToolUse",
+    ) -> None:
+        """One more hook of the project; without a matcher it runs for every tool."""
         entry: dict[str, Any] = {
             "hooks": [{"type": "command", "command": command, "timeout": timeout_s}]
         }
         if matcher is not None:
             entry["matcher"] = matcher
-        self._hooks.append(entry)
+        self._hooks.setdefault(event, []).append(entry)
         self._write_hooks()
 
     def remove_hooks(self) -> None:
@@ -138,8 +145,7 @@ class Workspace:
         return {name: rest for name, _, rest in said}
 
     def _write_hooks(self) -> None:
-        settings = {"hooks": {"PreToolUse": self._hooks}}
-        _write_json(self.project / ".claude/settings.json", settings)
+        _write_json(self.project / ".claude/settings.json", {"hooks": self._hooks})
 
     def _run(
         self, *arguments: str, model: Model | None = None, s: float = 60
