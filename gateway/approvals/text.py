@@ -5,7 +5,7 @@ the text is invisible, no line of an argument looks like one of ours, and what i
 at the top.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,9 +21,6 @@ MAX_RULES: Final = 8
 MAX_NAME_CHARS: Final = 200
 _TAIL_CHARS: Final = 1000
 _NOT_ALL: Final = "NOT EVERYTHING IS SHOWN BELOW."
-
-Scrub = Callable[[object], object]
-"""Takes what looks like a secret out of a JSON value."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +39,7 @@ def headline(asked: Asked) -> str:
     return f"The agent {_name(asked.agent)} asks to call {_name(asked.tool)}."
 
 
-def described(asked: Asked, scrub: Scrub, *, values: bool = True) -> str:
+def described(asked: Asked, *, values: bool = True) -> str:
     """The whole text; without `values` no argument is in it."""
     lines = [headline(asked), f"Known by: {asked.identified}{_client(asked.client)}"]
     for rule in asked.rules[:MAX_RULES]:
@@ -53,7 +50,7 @@ def described(asked: Asked, scrub: Scrub, *, values: bool = True) -> str:
     if not values:
         lines.append("Arguments: not kept")
     elif asked.arguments:
-        shown, whole = _arguments(asked.arguments, scrub)
+        shown, whole = _arguments(asked.arguments)
         if not whole:
             lines.insert(1, _NOT_ALL)
         lines += ["Arguments:", *shown]
@@ -71,9 +68,11 @@ def _client(name: str) -> str:
     return f"; the client calls itself {_name(name)}" if name else ""
 
 
-def _arguments(arguments: Mapping[str, object], scrub: Scrub) -> tuple[list[str], bool]:
+def _arguments(arguments: Mapping[str, object]) -> tuple[list[str], bool]:
     """The lines, and whether they are all there is."""
-    cleaned = scrub(dict(arguments))
+    from gateway.redaction.redactor import redact_value  # most gateways ask nobody
+
+    cleaned = redact_value(dict(arguments))
     members = cleaned if isinstance(cleaned, dict) else {"(all)": cleaned}
     lines: list[str] = []
     room, whole = MAX_ARGUMENTS_CHARS, True

@@ -64,7 +64,6 @@ class Deciding:
             party,
             asking,
             declared=declared,
-            scrub=gateway.scrub,
             configuration=gateway.configuration,
             again=self._again,
             unrecorded=self._unrecorded,

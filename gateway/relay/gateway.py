@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.approvals.text import Scrub
 from gateway.identity.spool import Spool
 from gateway.relay.approvals import Approvals
 from gateway.relay.authority import InForce
@@ -55,10 +54,9 @@ class Gateway(msgspec.Struct, frozen=True):
     """The parts that do not change while the gateway runs.
 
     `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
-    `approvals` are the questions to people, `scrub` takes secrets out of what they see,
-    `configuration` is the path of gateway.yaml. `spool` is where the host's hook leaves whose a
-    call is; None where nothing asks it. `tracing` follows calls where telemetry
-    is sent.
+    `approvals` are the questions to people, `configuration` is the path of gateway.yaml. `spool` is
+    where the host's hook leaves whose a call is; None where nothing asks it. `tracing` follows calls
+    where telemetry is sent.
     """
 
     in_force: InForce
@@ -69,7 +67,6 @@ class Gateway(msgspec.Struct, frozen=True):
     limits: Mapping[str, UpstreamLimits]
     guarding: Guarding
     approvals: Approvals
-    scrub: Scrub
     configuration: str = ""
     spool: Spool | None = None
     tracing: "Follower | None" = None

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from gateway.approvals.request import AskingRule, Request
-from gateway.approvals.text import Asked, Scrub, described, headline
+from gateway.approvals.text import Asked, described, headline
 from gateway.audit.errors import AuditUnavailable
 from gateway.policy.approval import Approval, Bound, Terms, Way, rule_keys, ways
 from gateway.policy.rules import Rule
@@ -57,7 +57,6 @@ class Holding:
         asking: Asking,
         *,
         declared: Declared,
-        scrub: Scrub,
         configuration: str,
         again: Again,
         unrecorded: Unrecorded,
@@ -68,7 +67,6 @@ class Holding:
         self._party = party
         self._asking = asking
         self._declared = declared
-        self._scrub = scrub
         self._configuration = configuration
         self._again = again
         self._unrecorded = unrecorded
@@ -225,10 +223,10 @@ class Holding:
             ],
             arguments=arguments if isinstance(arguments, dict) else {},
         )
-        text = described(asked, self._scrub)
+        text = described(asked)
         told = text
         if self._recorder.argument_level(verdict.tool_id) == "none":
-            told = described(asked, self._scrub, values=False)
+            told = described(asked, values=False)
         now_s = time.time()
         offered = [each for each in terms.remember if each != "call"]
         if call.own_key:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway import __version__
-from gateway.approvals.scrub import without_secrets
 from gateway.approvals.store import Store
 from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
@@ -139,7 +138,6 @@ def open_gateway(loaded: Loaded, *, durability: Durability, hook: bool = False) 
         },
         guarding=Guarding(),
         approvals=Approvals(recorder, lambda: Store.open(approvals_directory())),
-        scrub=without_secrets,
         configuration=settings.path and str(Path(settings.root, settings.path)),
         spool=Spool.open(spool_directory()) if hook else None,
         tracing=tracing,

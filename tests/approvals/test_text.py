@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.approvals.request import AskingRule
-from gateway.approvals.scrub import without_secrets
 from gateway.approvals.text import MAX_ARGUMENTS_CHARS, Asked, described, headline
 
 RULE = AskingRule("ask-echo", "policies/p.yaml", 3, "Look.")
@@ -25,7 +24,7 @@ def asked(arguments: dict[str, Any], **changes: Any) -> Asked:
 
 
 def text(arguments: dict[str, Any], **changes: Any) -> str:
-    return described(asked(arguments, **changes), without_secrets)
+    return described(asked(arguments, **changes))
 
 
 def test_names_who_what_why_and_with_what() -> None:
@@ -76,7 +75,7 @@ def test_many_arguments_are_bounded() -> None:
 
 
 def test_without_values_no_argument_is_in_it() -> None:
-    assert "sesame" not in described(asked({"q": "sesame"}), without_secrets, values=False)
+    assert "sesame" not in described(asked({"q": "sesame"}), values=False)
 
 
 _values = st.recursive(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.agents import read_definitions
-from gateway.approvals.scrub import without_secrets
 from gateway.approvals.store import Store
 from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
@@ -264,7 +263,6 @@ class Bench:
             },
             guarding=Guarding(),
             approvals=Approvals(recorder, lambda: Store.open(directory / "approvals")),
-            scrub=without_secrets,
             spool=Spool.open(directory / "calls") if hook else None,
         )
         self.client = ListedClient()
