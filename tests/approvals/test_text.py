@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.approvals.request import AskingRule
@@ -85,6 +85,7 @@ _values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), _values, max_size=5), st.text(), st.text())
 def test_whatever_a_model_writes_the_text_is_printable_and_ours_at_the_margin(
     arguments: dict[str, Any], agent: str, client: str

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.approval import Approval, Bound, Terms, rule_key, rule_keys
@@ -185,6 +185,7 @@ _approvals = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_rules, _approvals, st.sampled_from(("query", "drop", "absent")), st.integers(0, 9))
 def test_whatever_was_approved_only_ask_is_ever_lifted(
     made: list[Any], said: Any, tool: str, limit: int
