@@ -55,8 +55,8 @@ class Gateway(msgspec.Struct, frozen=True):
 
     `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
     `approvals` are the questions to people, `configuration` is the path of gateway.yaml. `spool` is
-    where the host's hook leaves whose a call is; None where nothing asks it. `tracing` follows calls
-    where telemetry is sent.
+    where the host's hook leaves whose a call is; None where nothing asks it. `tracing` follows
+    calls where telemetry is sent.
     """
 
     in_force: InForce
