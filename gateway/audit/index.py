@@ -19,7 +19,7 @@ from gateway.audit.files import index_file
 from gateway.audit.filling import WORDS
 from gateway.audit.indexing import bring_up_to_date
 from gateway.audit.lines import LineReader, Place
-from gateway.audit.reader import UNFINISHED, Problem, as_row
+from gateway.audit.reader import UNFINISHED, Entry, Problem, Report, as_row, follow
 from gateway.audit.sql_log import CallLines, SqlLog, Values, Where
 from gateway.errors import UserError
 
@@ -91,6 +91,10 @@ class Index(SqlLog):
     def positions(self) -> dict[str, int]:
         """How far each journal is indexed, as `reader.follow` takes it."""
         return dict(self._rows("SELECT name, offset FROM journal", ()))
+
+    def follow(self, positions: Mapping[str, int], report: Report) -> Iterator[list[Entry]]:
+        """As `AuditLog` says: straight from the journals."""
+        return follow(self._directory, positions, report)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -5,14 +5,14 @@ that speaks SQL. Times are as records have them; durations are microseconds. A *
 whose decision stopped it; *failed* is one that was let through and ended badly.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from gateway.audit.calls import Call, Cursor, Filters
-from gateway.audit.reader import Problem, Row
+from gateway.audit.reader import Entry, Problem, Report, Row
 
 Unit: TypeAlias = Literal["minute", "hour", "day", "month"]
 Dimension: TypeAlias = Literal["agent", "tool", "upstream"]
@@ -228,3 +228,12 @@ class AuditLog(Protocol):
 
     def freshness(self) -> Freshness:
         """From when to when the log tells of something."""
+
+    def positions(self) -> dict[str, int]:
+        """How far each journal is known, in the store's own measure; for `follow`."""
+
+    def follow(self, positions: Mapping[str, int], report: Report) -> Iterator[list[Entry]]:
+        """The records that come after `positions`, a batch every now and then, also an empty one.
+
+        Each batch is in order of time. `report` hears of what is no record.
+        """

@@ -10,9 +10,8 @@ from typing import Final
 import click
 
 from gateway.audit.calls import Call, Filters
-from gateway.audit.index import Index
 from gateway.audit.log import AuditLog
-from gateway.audit.reader import Entry, Row, follow
+from gateway.audit.reader import Entry, Row
 from gateway.cli import output
 from gateway.cli.audit_export import export
 from gateway.cli.audit_keys import bundle, checkpoint, keys
@@ -21,7 +20,6 @@ from gateway.cli.audit_options import (
     as_recorded,
     audit_directory,
     complain,
-    directory_options,
     json_option,
     log_options,
     opened_log,
@@ -56,38 +54,28 @@ for _added in (*_QUESTIONS, *_EVIDENCE):
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
 @click.option("-n", "--lines", "limit", type=click.IntRange(min=0), default=20, show_default=True)
 @which()
-@directory_options
+@log_options
 @json_option
-def tail(
-    following: bool,
-    limit: int,
-    directory: Path | None,
-    config: Path | None,
-    as_json: bool,
-    **filters: str | None,
-) -> None:
+def tail(following: bool, limit: int, source: Source, as_json: bool, **filters: str | None) -> None:
     """Show the last calls, the newest last.
 
     With -f an allowed call shows twice: when it is decided, and when its outcome is known.
     """
     chosen = Filters(**filters)
-    place = _directory(directory, config)
-    with Index.open(place) as index:
-        index.refresh()
-        with index.snapshot():
-            calls = index.calls(chosen, limit)
-            positions = index.positions()
-        complain(index.problems())
+    with opened_log(source) as log:
+        with log.snapshot():
+            calls = log.calls(chosen, limit)
+            positions = log.positions()
         if not following:
             _show_all(calls, as_json)
             return
         try:
             for call in calls:
                 _show_line(call, as_json)
-            for batch in follow(place, positions, lambda problem: complain([problem])):
+            for batch in log.follow(positions, lambda problem: complain([problem])):
                 _stop_if_nobody_reads()
                 for entry in batch:
-                    call_of_entry = _followed(entry, index)
+                    call_of_entry = _followed(entry, log)
                     if call_of_entry is not None and chosen.match(call_of_entry.decision):
                         _show_line(call_of_entry, as_json)
         except KeyboardInterrupt:
@@ -162,16 +150,11 @@ def show(ctx: click.Context, call: str, source: Source, as_json: bool) -> None:
     callback=as_recorded,
     help="Look at calls from this time on: RFC 3339, or an age such as 10m, 2h, 3d.",
 )
-@directory_options
+@log_options
 @json_option
 @click.pass_context
 def suggest(
-    ctx: click.Context,
-    agent: str,
-    since: str | None,
-    directory: Path | None,
-    config: Path | None,
-    as_json: bool,
+    ctx: click.Context, agent: str, since: str | None, source: Source, as_json: bool
 ) -> None:
     """Suggest the least tool list for AGENT, as a diff of its own file.
 
@@ -181,7 +164,7 @@ def suggest(
     # Imported here: the other commands need neither agent files nor a configuration.
     from gateway.cli.suggest import suggest_list
 
-    ctx.exit(suggest_list(agent, since, directory, config, as_json=as_json))
+    ctx.exit(suggest_list(agent, since, source, as_json=as_json))
 
 
 _config: Final = click.option(
@@ -244,14 +227,14 @@ def _only_call(log: AuditLog, beginning: str) -> Call:
     return found[0]
 
 
-def _followed(entry: Entry, index: Index) -> Call | None:
+def _followed(entry: Entry, log: AuditLog) -> Call | None:
     """The call that a new record belongs to, as far as it is known now."""
     if entry.row.kind == "decision":
         return Call(decision=entry.row, decision_line=entry.line, live=True)
     if entry.row.kind != "outcome" or entry.row.call is None:
         return None
-    index.refresh()
-    found = [call for call in index.call(entry.row.call, 1) if call.outcome is not None]
+    log.refresh()
+    found = [call for call in log.call(entry.row.call, 1) if call.outcome is not None]
     return found[0] if found else None
 
 

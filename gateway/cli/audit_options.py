@@ -52,15 +52,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def opened_log(source: Source) -> Iterator[AuditLog]:
-    """The log that the options name, up to date; what in it is no record is told on stderr."""
-    if source.store is not None:
-        # Imported here: most logs have no such store.
-        from gateway.audit.postgres.log import PostgresLog
-        from gateway.cli.audit_store import chosen_address
+    """The log that the options name, up to date; what in it is no record is told on stderr.
 
-        if source.directory is not None:
-            raise UserError("--directory and --store name two logs; give one of them")
-        with PostgresLog.open(chosen_address(source.store, source.config)) as log:
+    Where they name none: the store of audit.read_from, else the configured directory.
+    """
+    if source.store is not None and source.directory is not None:
+        raise UserError("--directory and --store name two logs; give one of them")
+    if source.store is not None or (source.directory is None and _reads_store(source.config)):
+        from gateway.cli.audit_store import opened_store  # most logs have no such store
+
+        with opened_store(source.store, source.config) as log:
             yield log
         return
     directory = source.directory
@@ -70,6 +71,18 @@ def opened_log(source: Source) -> Iterator[AuditLog]:
         complain(told)
         yield index
         complain([problem for problem in index.problems() if problem not in told])
+
+
+def _reads_store(config: Path | None) -> bool:
+    """Whether the configuration has readers ask the shared store."""
+    from gateway.config.files import find
+    from gateway.config.load import load
+
+    try:
+        find(config, cwd=Path.cwd(), environ=os.environ)
+    except UserError:
+        return False  # `audit_directory` says so where that is a mistake
+    return load(config, cwd=Path.cwd(), trusted=False).settings.audit.read_from is not None
 
 
 def complain(problems: Sequence[Problem]) -> None:
@@ -192,6 +205,7 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
     of_store = click.option(
         "--store",
         metavar="REFERENCE",
-        help="Ask the store in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL.",
+        help="Ask the store in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL. Default: "
+        "audit.read_from, where that is set.",
     )
     return directory_options(of_store(with_source))

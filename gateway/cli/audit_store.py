@@ -1,31 +1,43 @@
 """`gateway audit migrate` and `gateway audit ship`: the store in PostgreSQL."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
+from gateway.audit.log import AuditLog
 from gateway.audit.notes import Verifier
 from gateway.audit.postgres.address import Address, StoreUnavailable, require_driver
 from gateway.audit.verify.findings import Report
 from gateway.cli import output
 from gateway.config.load import load
-from gateway.config.store import address_named, store_address
+from gateway.config.store import address_named, reading_address, store_address
 from gateway.errors import UserError
 
 EXIT_REFUSED = 1
 
 
-CONFIGURED: Final = "configured"
-"""What `--store` says where it means audit.store."""
-
-
 def chosen_address(store: str | None, config: Path | None) -> Address:
     """The store that the command line names, else the configured one; raises UserError."""
     require_driver()
-    if store is not None and store != CONFIGURED:
+    if store is not None:
         return address_named(store, os.environ)
     return store_address(load(config, cwd=Path.cwd(), trusted=False).settings, os.environ)
+
+
+@contextmanager
+def opened_store(store: str | None, config: Path | None) -> Iterator[AuditLog]:
+    """The store as readers ask it: the one that is named, else that of audit.read_from."""
+    from gateway.audit.postgres.log import PostgresLog
+
+    require_driver()
+    if store is not None:
+        address = address_named(store, os.environ)
+    else:
+        settings = load(config, cwd=Path.cwd(), trusted=False).settings
+        address = reading_address(settings, os.environ)
+    with PostgresLog.open(address) as log:
+        yield log
 
 
 def migrate_store(store: str | None, config: Path | None) -> None:
@@ -88,7 +100,6 @@ def ship_journals(directory: Path, store: str | None, config: Path | None) -> in
 
 def verified_store(
     store: str,
-    config: Path | None,
     verifiers: Sequence[Verifier],
     anchored: Iterable[Path],
     processes: int,
@@ -97,5 +108,6 @@ def verified_store(
     from gateway.audit.postgres.verifying import verify_store
     from gateway.cli.audit_verify import notes_in
 
-    address = chosen_address(store, config)
+    require_driver()
+    address = address_named(store, os.environ)
     return verify_store(address, verifiers, notes_in(anchored), processes=processes)

@@ -63,8 +63,7 @@ _HEADINGS: Final = {
 @click.option(
     "--store",
     metavar="REFERENCE",
-    help="Verify the copies in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL, or "
-    "`configured` for audit.store.",
+    help="Verify the copies in PostgreSQL: ${VAR} or ${file:PATH} that holds its URL.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
@@ -91,7 +90,7 @@ def verify_log(
     if store is not None:
         from gateway.cli.audit_store import verified_store  # most logs have no such store
 
-        report = verified_store(store, config, trusted_keys(keys), anchored, processes)
+        report = verified_store(store, trusted_keys(keys), anchored, processes)
     elif bundle is not None and bundle.is_file():
         report = verified_bundle(bundle, trusted_keys(keys), anchored, processes)
     else:

@@ -57,10 +57,11 @@ def command(port: int, directory: Path | None, config: Path | None) -> int:
     def configuration() -> Loaded:
         return load(config, cwd=cwd, trusted=False)
 
+    named = directory is not None
     if directory is None:
         directory = audit_directory(configuration().settings)
     links = opening.Links()
-    site = opening.of_log(directory, configuration, links)
+    site = opening.of_log(directory, configuration, links, named=named)
     access = Access(
         {},
         user=opening.user_name(),

@@ -10,9 +10,8 @@ import msgspec
 from gateway.agents import AgentDefinition, read_definition
 from gateway.agents.rewriting import RewriteError, with_tools
 from gateway.audit.calls import Call, Filters
-from gateway.audit.index import Index
 from gateway.cli import output
-from gateway.config.directories import audit_directory
+from gateway.cli.audit_options import Source, opened_log
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
 from gateway.policy.suggestion import Constant, Recorded, Suggestion, suggest
@@ -22,20 +21,16 @@ EXIT_NOTHING = 1
 _SHOWN_CHARS = 100
 
 
-def suggest_list(
-    agent: str, since: str | None, directory: Path | None, config: Path | None, *, as_json: bool
-) -> int:
+def suggest_list(agent: str, since: str | None, source: Source, *, as_json: bool) -> int:
     """Print the suggestion; the exit code is 1 where nothing of the agent is recorded.
 
     `since` is a time as records have it. Comments and a diff that `patch` and `git apply` take;
     with `as_json` one object. Raises UserError.
     """
-    loaded = load(config, cwd=Path.cwd(), trusted=False)
+    loaded = load(source.config, cwd=Path.cwd(), trusted=False)
     definition, data = _definition(loaded, agent)
-    where = directory if directory is not None else audit_directory(loaded.settings)
-    with Index.open(where) as index:
-        index.refresh()
-        calls = index.calls(Filters(agent=agent, since=since))
+    with opened_log(source) as log:
+        calls = log.calls(Filters(agent=agent, since=since))
     recorded = [_recorded(call) for call in calls]
     if not any(call.kind == "tool" for call in recorded):
         click.echo(

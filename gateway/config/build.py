@@ -252,12 +252,13 @@ class Builder:
                     f"{model.dotted(place)} is no tool of a configured upstream; write "
                     "mcp__UPSTREAM__TOOL.",
                 )
-        if audit.store is not None:
-            from gateway.config.store import store_problem
+        for key, address in (("store", audit.store), ("read_from", audit.read_from)):
+            if address is not None:
+                from gateway.config.store import store_problem
 
-            problem = store_problem(audit.store)
-            if problem is not None:
-                self.problem(("audit", "store"), f"audit.store {problem}")
+                problem = store_problem(address)
+                if problem is not None:
+                    self.problem(("audit", key), f"audit.{key} {problem}")
         directory = audit.directory
         if directory is not None:
             directory = self._absolute(directory)

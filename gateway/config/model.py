@@ -166,6 +166,7 @@ class Retention(Part):
 class Audit(Part):
     directory: FilledText | None = None
     store: FilledText | None = None
+    read_from: FilledText | None = None
     spool: Spool = Spool()
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"

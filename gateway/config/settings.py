@@ -111,11 +111,13 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     `directory` None is the user's own state directory; `durability` None lets the command choose.
     `arguments_for` overrides the level `arguments` for single tool ids. `store` is the URL of the
     PostgreSQL that the journal is copied to, None where it is not; `spool` bounds what may wait.
+    `read_from` is the URL with which readers ask it, None where they ask the journals here.
     `signing_key` refers to the key that signs checkpoints, None is the one beside the log, if any.
     """
 
     directory: str | None = None
     store: str | None = None
+    read_from: str | None = None
     spool: SpoolSettings = SpoolSettings()
     durability: Durability | None = None
     arguments: ArgumentLevel = "shape"

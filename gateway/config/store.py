@@ -46,7 +46,15 @@ def store_address(settings: Settings, environ: Mapping[str, str]) -> Address:
             "no audit.store is configured; set it, or give --store '${VAR}'",
             path=settings.path or None,
         )
-    return Address(resolve(text, environ, where=_where(settings)))
+    return Address(resolve(text, environ, where=_where(settings, "store")))
+
+
+def reading_address(settings: Settings, environ: Mapping[str, str]) -> Address:
+    """The address with which readers ask the configured store; errors as `store_address`."""
+    text = settings.audit.read_from
+    if text is None:
+        raise UserError("no audit.read_from is configured", path=settings.path or None)
+    return Address(resolve(text, environ, where=_where(settings, "read_from")))
 
 
 def require_store(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -55,7 +63,7 @@ def require_store(settings: Settings, environ: Mapping[str, str]) -> None:
     Not what would take long: a command, or the desktop's keyring.
     """
     text = settings.audit.store
-    if text is not None and kinds(text, where=_where(settings)) <= {"variable", "file"}:
+    if text is not None and kinds(text, where=_where(settings, "store")) <= {"variable", "file"}:
         store_address(settings, environ)
 
 
@@ -70,5 +78,5 @@ def address_named(text: str, environ: Mapping[str, str]) -> Address:
         raise UserError(error.message) from None
 
 
-def _where(settings: Settings) -> Where:
-    return Where(settings.path, settings.lines.get("audit", 1), "audit.store", settings.root)
+def _where(settings: Settings, key: str) -> Where:
+    return Where(settings.path, settings.lines.get("audit", 1), f"audit.{key}", settings.root)

@@ -73,7 +73,7 @@ def mount(running: Running, access: Access) -> MountedConsole:
     directory = audit_directory(running.loaded.settings)
     site = Site(
         directory=directory,
-        open_log=lambda: open_log(directory),
+        open_log=lambda: open_log(directory, running.loaded.settings),
         configuration=lambda: running.loaded,
         approvals=open_approvals,
         record=_Records(running).record,
@@ -135,8 +135,13 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def open_log(directory: Path) -> AuditLog:
-    """The log in an audit directory."""
+def open_log(directory: Path, settings: Settings | None = None) -> AuditLog:
+    """The log that readers are to ask: the shared store of `settings`, else the directory's."""
+    if settings is not None and settings.audit.read_from is not None:
+        from gateway.audit.postgres.log import PostgresLog
+        from gateway.config.store import reading_address
+
+        return PostgresLog.open(reading_address(settings, os.environ))
     from gateway.audit.index import Index
 
     return Index.open(directory)
@@ -192,8 +197,10 @@ class _Live:
 
     @property
     def problem(self) -> str | None:
-        writable = self._running.gateway.recorder.writable
-        return None if writable else "the audit log cannot be written"
+        recorder = self._running.gateway.recorder
+        if not recorder.writable:
+            return "the audit log cannot be written"
+        return recorder.held and f"the audit store is away for too long: {recorder.held}"
 
 
 def _token(settings: Settings, key: str, reference: str) -> str:
@@ -207,9 +214,16 @@ def _token(settings: Settings, key: str, reference: str) -> str:
     return token
 
 
-def of_log(directory: Path, configuration: Callable[[], Loaded], links: Links) -> Site:
-    """A console of a log on its own, without a gateway. Raises UserError where there is no log."""
-    if not directory.is_dir():
+def of_log(
+    directory: Path, configuration: Callable[[], Loaded], links: Links, *, named: bool = True
+) -> Site:
+    """A console of a log on its own, without a gateway. Raises UserError where there is no log.
+
+    `named`: it is this directory that is asked for; otherwise audit.read_from goes before it.
+    """
+    settings = None if named else configuration().settings
+    shared = settings is not None and settings.audit.read_from is not None
+    if not shared and not directory.is_dir():
         raise UserError(
             "there is no audit log here; name its directory with --directory, "
             "or run the gateway first",
@@ -217,7 +231,7 @@ def of_log(directory: Path, configuration: Callable[[], Loaded], links: Links) -
         )
     return Site(
         directory=directory,
-        open_log=lambda: open_log(directory),
+        open_log=lambda: open_log(directory, settings),
         configuration=configuration,
         approvals=open_approvals,
         record=recording_into(directory),

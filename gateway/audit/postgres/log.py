@@ -1,12 +1,15 @@
 """The store in PostgreSQL as readers ask it."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from gateway.audit.postgres.address import Address, StoreUnavailable, said
 from gateway.audit.postgres.schema import READER, require_schema
-from gateway.audit.reader import Problem
+from gateway.audit.reader import Entry, Problem, Report, Row
 from gateway.audit.sql_log import CallLines, SqlLog, Values
 from gateway.errors import UserError
 
@@ -19,6 +22,16 @@ SELECT decision.id, decision.line, outcome.line FROM decision
 LEFT JOIN outcome ON outcome.call = decision.call AND outcome.first
 WHERE decision.id = ANY(%s)
 """
+
+
+_ADDED: Final = """
+SELECT line FROM (
+    SELECT journal, seq, line FROM decision
+    UNION ALL SELECT journal, seq, line FROM outcome
+    UNION ALL SELECT journal, seq, line FROM event
+) AS record WHERE journal = %s AND seq > %s ORDER BY seq LIMIT 10000
+"""
+_FOLLOW_S: Final = 0.5
 
 
 class PostgresLog(SqlLog):
@@ -60,6 +73,24 @@ class PostgresLog(SqlLog):
         """None: the store takes records only."""
         return []
 
+    def positions(self) -> dict[str, int]:
+        """As `AuditLog` says: the number of each journal's newest record here."""
+        return dict(self._run("SELECT name, seq FROM journal", None))
+
+    def follow(self, positions: Mapping[str, int], report: Report) -> Iterator[list[Entry]]:
+        """As `AuditLog` says; there is nothing to report."""
+        reached = dict(positions)
+        while True:
+            batch: list[Entry] = []
+            for journal, name, seq in self._run("SELECT id, name, seq FROM journal", None):
+                if reached.get(name, 0) < seq:
+                    lines = self._run(_ADDED, [journal, reached.get(name, 0)])
+                    batch += [Entry(name, 0, line, _decode(line)) for (line,) in lines]
+                    reached[name] = batch[-1].row.seq if lines else seq
+            batch.sort(key=lambda entry: entry.row.time)
+            yield batch
+            time.sleep(_FOLLOW_S)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """As `AuditLog` says."""
@@ -96,6 +127,9 @@ class PostgresLog(SqlLog):
             raise UserError(f"this role may not read the audit store; grant it {READER}") from None
         except psycopg.Error as error:
             raise UserError(f"the audit store does not answer: {said(error)}") from None
+
+
+_decode: Final = msgspec.json.Decoder(Row).decode
 
 
 def _sendable(text: str) -> str:
