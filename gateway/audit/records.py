@@ -112,7 +112,9 @@ class Outcome(Stamped, frozen=True, kw_only=True, tag="outcome"):
     duration_us: int
     error_code: int | None = None  # of a JSON-RPC error, clamped to +-INTEGER_LIMIT
     result_size_bytes: int | None = None
-    result_digest: str | None = None  # from Digester.digest()
+    result_digest: str | None = None  # from Digester.digest(); of what the upstream sent
+    changes: dict[str, int] | None = None  # what rules about results did, by our own words for it
+    observed: dict[str, int] | None = None  # what they would have done besides
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

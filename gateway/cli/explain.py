@@ -25,6 +25,7 @@ from gateway.policy.decide import decide
 from gateway.policy.explanation import Saying, changes_to_allow, sayings
 from gateway.policy.judge import Facts
 from gateway.policy.remedy import remedy
+from gateway.policy.results import ResultRule, in_words
 from gateway.policy.snapshot import Grant, UpstreamPermissions
 from gateway.policy.trial import answers_to
 from gateway.policy.values import Action, Context, Decision
@@ -42,7 +43,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     `disallowed` and `ceiling` are the entries about the tool, None where there is none; `capped`
     says whether the operator set a ceiling at all. `successor` is what most likely took the place
     of a tool that is not offered. `findings` are about declared entries without effect. `rules` is
-    what each rule about the tool says, `changes` all that would have to change to allow it.
+    what each rule about the tool says, `changes` all that would have to change, `results`
+    the rules about what comes back.
     """
 
     agent: str
@@ -58,6 +60,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     rules: tuple[Saying, ...]
     changes: tuple[str, ...]
+    results: tuple[ResultRule, ...] = ()
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -268,6 +271,7 @@ def _explain(
         changes=changes_to_allow(
             permissions, upstream, spelling, loaded.settings.upstreams, decision, said, found
         ),
+        results=loaded.snapshot.results.applying(agent, wanted),
     )
 
 
@@ -316,6 +320,7 @@ def _print_json(explanation: Explanation) -> None:
             "findings": explanation.findings,
             "rules": explanation.rules,
             "changes": explanation.changes,
+            "results": explanation.results,
         }
     )
 
@@ -347,6 +352,7 @@ def _print(explanation: Explanation, loaded: Loaded) -> None:
     ]
     facts += [("rules", _said(saying)) for saying in explanation.rules]
     facts += [("to allow it", change) for change in explanation.changes]
+    facts += [("results", _does(rule)) for rule in explanation.results]
     for label, text in facts:
         print_line(f"  {label:<11} {text}")
 
@@ -361,6 +367,11 @@ def _said(saying: Saying) -> str:
     if saying.limits:
         text += f"; {saying.limits} (the running gateway counts)"
     return f"{text} (only observed)" if saying.observe else text
+
+
+def _does(rule: ResultRule) -> str:
+    observed = " (only observed)" if rule.observe else ""
+    return f"{rule.name}{_at(rule.file, rule.line)}: {in_words(rule)}{observed}"
 
 
 def _entry(grant: Grant | None) -> str:

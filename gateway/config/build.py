@@ -34,6 +34,7 @@ from gateway.documents import Document, read_yaml
 from gateway.errors import UserError
 from gateway.policy.approval import Terms
 from gateway.policy.compile import BUILT_IN, MAIN_THREAD, owners_of
+from gateway.policy.results import ResultRule
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Standing
 
@@ -115,6 +116,7 @@ class Builder:
             telemetry=self._telemetry(),
             pins=self._pins(lock),
             policies=self._policies(policies, known),
+            results=self._results(known),
         )
         if not self.problems and self.lock is not None:
             self.problems += mismatches(settings, definitions, self.lock, self.policy_documents)
@@ -289,6 +291,17 @@ class Builder:
                 self.problems.append(error)
         agents = None if known is None else (*known, MAIN_THREAD, BUILT_IN)
         return read_policies(
+            self.policy_documents.values(), self.entries.names, agents, self.problems
+        )
+
+    def _results(self, known: Sequence[str] | None) -> tuple[ResultRule, ...]:
+        """The rules about results, of the same files."""
+        if not self.policy_documents:
+            return ()
+        from gateway.config.results import read_results
+
+        agents = None if known is None else (*known, MAIN_THREAD, BUILT_IN)
+        return read_results(
             self.policy_documents.values(), self.entries.names, agents, self.problems
         )
 

@@ -4,7 +4,7 @@ A narrowing takes effect at once. What would widen anything, or start a program,
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 import msgspec
@@ -22,7 +22,9 @@ from gateway.config.settings import (
 )
 from gateway.policy.approval import Terms
 from gateway.policy.compile import Rules, compile_snapshot
-from gateway.policy.rules import RuleSet, with_former
+from gateway.policy.results import ResultRule, ResultRules
+from gateway.policy.results import with_former as former_results
+from gateway.policy.rules import Rule, RuleSet, with_former
 from gateway.policy.snapshot import AgentPermissions, Govern, Snapshot, Standing, UpstreamTraits
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ def as_they_are(settings: Settings, definitions: Sequence[AgentDefinition]) -> S
         for name, entry in settings.upstreams.items()
     }
     snapshot = _compile(settings, definitions, traits, settings.digest)
-    return msgspec.structs.replace(snapshot, pins=settings.pins)
+    return msgspec.structs.replace(
+        snapshot, pins=settings.pins, results=ResultRules(settings.results)
+    )
 
 
 def held_back(
@@ -83,6 +87,7 @@ def held_back(
     snapshot = msgspec.structs.replace(
         _compile(effective, definitions, traits, digest),
         pins=settings.pins,
+        results=ResultRules(settings.results),
         accepted_pins=None if same_pins(pinned, settings.pins) else pinned,
     )
     as_accepted = (
@@ -102,6 +107,9 @@ def held_back(
         rules=RuleSet(
             with_former(settings.policies, () if accepted is None else accepted.settings.policies)
         ),
+        results=ResultRules(
+            former_results(settings.results, () if accepted is None else accepted.settings.results)
+        ),
     )
     findings = (
         [_nothing_accepted(settings, definitions)]
@@ -110,7 +118,8 @@ def held_back(
             *_held_upstreams(settings, traits),
             *_held_agents(_compared(agents, snapshot.agents)),
             *_held_pins(settings.pins, snapshot.accepted_pins),
-            *_held_rules(snapshot.rules),
+            *_held_rules(snapshot.rules.rules),
+            *_held_rules(snapshot.results.rules),
             *_held_values(settings, effective),
         ]
     )
@@ -293,8 +302,8 @@ def _held_pins(now: Pins | None, accepted: Pins | None) -> Iterator[Finding]:
         )
 
 
-def _held_rules(rules: RuleSet) -> Iterator[Finding]:
-    for rule in rules.rules:
+def _held_rules(rules: Iterable[Rule | ResultRule]) -> Iterator[Finding]:
+    for rule in rules:
         if rule.former:
             yield Finding(
                 "not-accepted",

@@ -13,6 +13,8 @@ from pydantic import Field
 from gateway.catalog.names import tool_id
 from gateway.config import model
 from gateway.config.limits import LimitsPart, read_limits
+from gateway.config.patterns import AgentPattern, Name, ToolPattern, tool_ids
+from gateway.config.results import ResultPart
 from gateway.documents import Document
 from gateway.errors import UserError
 from gateway.identity.identity import Means
@@ -44,21 +46,8 @@ BUILT_IN_RULES = frozenset(
 
 _one_or_more = model.one_or_more
 
-_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_PATTERN = r"mcp__[A-Za-z0-9_*-]+|\*"
-_AGENT = r"[^\x00-\x1f]{1,256}"
 _HOURS = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)"
 
-Name = Annotated[
-    str,
-    Field(json_schema_extra={"pattern": f"^{_NAME}$"}),
-    model.written(_NAME, "must be letters, digits, dots, dashes and underscores, at most 64."),
-]
-AgentPattern = Annotated[str, model.written(_AGENT, "must be a name of agents, with * in it.")]
-ToolPattern = Annotated[
-    str,
-    model.written(_PATTERN, "must be a tool id, mcp__UPSTREAM__TOOL, with * for any text."),
-]
 Hours = Annotated[
     str, model.written(_HOURS, 'must be written "HH:MM-HH:MM", from 00:00 to 24:00, in quotes.')
 ]
@@ -88,10 +77,7 @@ class RulePart(model.Part):
 
     name: Name
     effect: RuleEffect
-    tools: Annotated[
-        list[ToolPattern],
-        *_one_or_more({"type": "string", "pattern": rf"^(?:{_PATTERN})$"}),
-    ] = Field(min_length=1)
+    tools: Annotated[list[ToolPattern], *tool_ids()] = Field(min_length=1)
     agents: Annotated[list[AgentPattern], *_one_or_more({"type": "string"})] = Field(
         default_factory=list, min_length=1
     )
@@ -110,7 +96,8 @@ class RulePart(model.Part):
 class PolicyFile(model.Part):
     """A policy file of mcp-tool-gateway: docs/policies.md."""
 
-    rules: Annotated[list[RulePart], Field(min_length=1)]
+    rules: Annotated[list[RulePart], Field(min_length=1)] = Field(default_factory=list)
+    results: Annotated[list[ResultPart], Field(min_length=1)] = Field(default_factory=list)
 
 
 def read_policies(
@@ -134,6 +121,7 @@ def editor_schema() -> str:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **PolicyFile.model_json_schema(),
+        "anyOf": [{"required": ["rules"]}, {"required": ["results"]}],
     }
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
@@ -159,6 +147,8 @@ class _Reading:
             if key not in PolicyFile.model_fields:
                 known = list(PolicyFile.model_fields)
                 self.blame(document, (key,), f"{key} {model.unknown_key(key, known)}")
+        if "rules" not in value and "results" in value:
+            return
         rules = value.get("rules")
         if not isinstance(rules, list) or not rules:
             self.blame(document, ("rules",), "rules must be a list with at least one rule.")

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.catalog.pins import Pins
 from gateway.policy.approval import Terms
+from gateway.policy.results import ResultRule
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Govern, OperatorEntry, Standing
 
@@ -187,8 +188,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     own file, "" where there is none. `digest` is the SHA-256 over every file that was read, in hex.
     `lines` has the line of each key of the configuration's own file. `mode` "observe" enforces no
     decision but the built-in safety refusals; `native_tools` says what the client's hook does about
-    the client's own tools. `policies` are the rules of all policy files, `approvals` says how a
-    person answers those that ask. `pins` None: nothing is pinned.
+    the client's own tools. `policies` and `results` are the rules of all policy files, `approvals`
+    says how a person answers those that ask. `pins` None: nothing is pinned.
     """
 
     root: str
@@ -209,4 +210,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: TelemetrySettings = TelemetrySettings()
     pins: Pins | None = None
     policies: tuple[Rule, ...] = ()
+    results: tuple[ResultRule, ...] = ()
     approvals: Terms = Terms()

@@ -14,6 +14,7 @@ from gateway.config.changes import AgentChange, compare_agents
 from gateway.config.held import ACCEPTED_VALUES, NOTHING, STANDINGS, accepted_agents, held_back
 from gateway.config.load import Loaded, load
 from gateway.config.settings import Settings, UpstreamEntry
+from gateway.policy.results import ResultRule, in_words
 from gateway.policy.rules import Rule
 
 __all__ = ["Review", "accept", "accept_loaded", "held_back", "read_accepted", "review"]
@@ -86,6 +87,8 @@ def review(loaded: Loaded, accepted: Accepted | None) -> Review:
         rules=(
             *_told("-", before.policies, settings.policies),
             *_told("+", settings.policies, before.policies),
+            *_results_told("-", before.results, settings.results),
+            *_results_told("+", settings.results, before.results),
         ),
     )
 
@@ -97,6 +100,18 @@ def _told(sign: str, rules: Iterable[Rule], others: Iterable[Rule]) -> Iterator[
             observed = ", observed" if rule.observe else ""
             tools = ", ".join(rule.tools)
             yield f"{sign} {rule.name}: {rule.effect}{observed} {tools} ({rule.file}:{rule.line})"
+
+
+def _results_told(
+    sign: str, rules: Iterable[ResultRule], others: Iterable[ResultRule]
+) -> Iterator[str]:
+    known = {rule.meaning for rule in others}
+    for rule in rules:
+        if rule.meaning not in known:
+            observed = ", observed" if rule.observe else ""
+            tools = ", ".join(rule.tools)
+            does = in_words(rule)
+            yield f"{sign} {rule.name}: {does}{observed} {tools} ({rule.file}:{rule.line})"
 
 
 def meaning(settings: Settings, key: str) -> object:

@@ -8,6 +8,7 @@ import msgspec
 from gateway.agents import ToolPattern
 from gateway.catalog.pins import Pins
 from gateway.policy.approval import Terms
+from gateway.policy.results import NO_RESULT_RULES, ResultRules
 from gateway.policy.rules import NO_RULES, RuleSet
 
 
@@ -155,9 +156,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     name the agents that stand for callers without an agent file. `observe`: no decision is enforced
     but the built-in safety refusals; `native_tools` says the same of the client's own tools.
     `rules` narrow what the agents' lists allow; those that were accepted and are gone from the
-    files are among them. A tool that either of `pins` and `accepted_pins` withholds is withheld;
-    the latter are those that a person last accepted, None where they say the same. `approvals` says
-    how a person may answer a rule that asks.
+    files are among them; `results` are about what comes back. A tool that either of `pins` and
+    `accepted_pins` withholds is withheld; the latter are those that a person last accepted, None
+    where they say the same. `approvals` says how a person may answer a rule that asks.
     """
 
     agents: Mapping[str, AgentPermissions]
@@ -170,6 +171,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     native_tools: Govern = "off"
     default_agent: str | None = None
     rules: RuleSet = NO_RULES
+    results: ResultRules = NO_RESULT_RULES
     pins: Pins | None = None
     accepted_pins: Pins | None = None
     approvals: Terms = DEFAULT_TERMS

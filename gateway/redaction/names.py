@@ -8,6 +8,9 @@ _OTHER: Final = re.compile(r"[^a-z0-9]+")
 MAX_NAME_CHARS: Final = 128
 """Names longer than this are looked at by their end only."""
 
+MARKER_BEGIN: Final = "[redacted: "
+"""What stands where a secret was taken out, which is no name itself."""
+
 # A last word that says that the value is about a secret, not one.
 _ABOUT: Final = frozenset(
     (
@@ -56,7 +59,7 @@ _JOINED: Final = re.compile(r"(?:api|access|secret|private|account|auth|shared|s
 def secret_name(name: str) -> str | None:
     """What kind of secret stands under this name, None where none: apiKey, X-API-Key, API_KEY."""
     words = _words(name[-MAX_NAME_CHARS:])
-    if not words:
+    if not words or MARKER_BEGIN in name:
         return None
     last, before = words[-1], words[:-1]
     if last in _ABOUT:

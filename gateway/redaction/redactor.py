@@ -7,8 +7,9 @@ from functools import cache
 from typing import Final
 
 from gateway.redaction.assignments import MARKER, assignments, could_be_assigned
+from gateway.redaction.chunks import CHUNK_CHARS, chunks
 from gateway.redaction.formats import COMPANIONS, FORMATS
-from gateway.redaction.names import secret_name
+from gateway.redaction.names import MARKER_BEGIN, secret_name
 
 MIN_SECRET_CHARS: Final = 8
 """Shorter texts are looked at only where their name says that they are secrets."""
@@ -17,9 +18,7 @@ MAX_DEPTH: Final = 200
 
 _NAMING: Final = ("name", "key", "header", "field", "variable")
 _VALUING: Final = ("value", "val", "values", "content")
-_SCHEMA_TYPES: Final = frozenset(
-    ("string", "number", "integer", "boolean", "array", "object", "null")
-)
+_SCHEMA_TYPES: Final = ("string", "number", "integer", "boolean", "array", "object", "null")
 _DOTTED: Final = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){1,4}+")
 _EDGE: Final = re.compile(r"-----(BEGIN|END) (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_TEXT: Final = re.compile(r"[A-Za-z0-9+/=\s\\:,.\-]*+")
@@ -69,6 +68,11 @@ class Redactor:
             return text
         if "PRIVATE KEY" in text:
             text = self._without_keys(text)
+        if len(text) <= CHUNK_CHARS:
+            return self._short(text)
+        return "".join([self._short(chunk) for chunk in chunks(text)])
+
+    def _short(self, text: str) -> str:
         self.notice(text)
         for form in FORMATS:
             for literal in form.literals:
@@ -159,7 +163,7 @@ class Redactor:
 
     def _taken(self, kind: str) -> str:
         self.counts[kind] += 1
-        return f"[redacted: {kind}]"
+        return f"{MARKER_BEGIN}{kind}]"
 
     def _without(self, kind: str, pattern: str, text: str) -> str:
         compiled = _compiled(pattern)

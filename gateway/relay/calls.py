@@ -19,6 +19,7 @@ from gateway.relay.holding import Declared
 from gateway.relay.link import UpstreamLink
 from gateway.relay.recording import Party
 from gateway.relay.refusals import refusal
+from gateway.relay.results import Results, Treated
 from gateway.relay.rounds import Rounds
 from gateway.relay.routes import TaskOwners
 from gateway.wire import frames
@@ -55,6 +56,7 @@ class Calls:
         self._calls: dict[RequestId, Call] = {}
         self._exchanges: dict[tuple[Connection, int], Exchange] = {}
         self._standing: dict[str, dict[tuple[str, str], Params]] = {}
+        self._results = Results(authority)
         self.rounds = Rounds(asking, gateway.binder, self)
         self.tasks = TaskOwners()
         self._deciding = Deciding(
@@ -284,9 +286,17 @@ class Calls:
         if isinstance(answer, Failure):
             self.fail(call, answer)
             return
-        from_modern = exchange.connection.modern
         if call.taken is not None:
             call.taken.charge(len(answer.error or b"" if answer.result is None else answer.result))
+        then = partial(self._treated, exchange, call, answer)
+        self._results.treat(call, answer, then, modern=exchange.connection.modern)
+
+    def _treated(self, exchange: Exchange, call: Call, original: Response, given: Treated) -> None:
+        """What becomes of an answer, now that the rules about results were applied to it."""
+        if self._calls.get(call.key) is not call or call.exchange is not exchange:
+            return  # cancelled while that took its time
+        answer = given.answer
+        from_modern = exchange.connection.modern
         if answer.result is None:
             error = carried_error(
                 answer.error or b"{}", from_modern=from_modern, to_modern=call.modern
@@ -309,8 +319,9 @@ class Calls:
             self._forget(call)
             self._note_standing(call)
             call.reply.answer(frames.result(call.client_id, result))
-        tool = call.action.kind == "tool"
-        self._gateway.recorder.answered(call.id, call.started_ns, answer, tool=tool)
+        tool, changes = call.action.kind == "tool", given.changes
+        recorder = self._gateway.recorder
+        recorder.answered(call.id, call.started_ns, original, tool=tool, changes=changes)
 
     def _fitted(self, call: Call, result: memoryview, *, from_modern: bool) -> bytes | memoryview:
         """A result in the client's era, its tasks noted and cut to the agent's own."""

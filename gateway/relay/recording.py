@@ -27,6 +27,7 @@ from gateway.audit.redacted import without_secrets
 from gateway.catalog.names import tool_id
 from gateway.identity.identity import HostCall as HostSaid
 from gateway.identity.identity import Identity
+from gateway.policy.results import Changes
 from gateway.policy.values import Action
 from gateway.policy.values import Decision as Verdict
 from gateway.telemetry.watch import Begun, Ended, Watch
@@ -207,14 +208,24 @@ class Recorder:
         )
         self._append(record, then)
 
-    def failed(self, call: str, started_ns: int, status: Status, code: int | None = None) -> None:
+    def failed(
+        self,
+        call: str,
+        started_ns: int,
+        status: Status,
+        code: int | None = None,
+        changes: Changes | None = None,
+    ) -> None:
         """Record that an allowed call got no answer, and why."""
+        made, observed = _counted(changes)
         record = Outcome(
             time=self._now(),
             call=call,
             status=status,
             duration_us=_since_us(started_ns),
             error_code=code,
+            changes=made,
+            observed=observed,
         )
         self._ended(record)
 
@@ -223,17 +234,29 @@ class Recorder:
         duration_us = _since_us(started_ns)
         self._ended(Outcome(time=self._now(), call=call, status="ok", duration_us=duration_us))
 
-    def answered(self, call: str, started_ns: int, response: Response, *, tool: bool) -> None:
-        """Record an answer: its size, its keyed digest, and whether it was an error."""
+    def answered(
+        self,
+        call: str,
+        started_ns: int,
+        response: Response,
+        *,
+        tool: bool,
+        changes: Changes | None = None,
+    ) -> None:
+        """Record an answer: its size, its keyed digest, and whether it was an error.
+
+        `changes` says what rules about results did to it.
+        """
         duration_us = _since_us(started_ns)
         result = response.result
         if result is None:
-            self.failed(call, started_ns, "error", _error_code(response.error))
+            self.failed(call, started_ns, "error", _error_code(response.error), changes)
         elif result.nbytes <= _INLINE_BYTES:
             is_error = tool and _says_error(bytes(result))
-            self._answered(call, duration_us, result, self._digester.digest(result), is_error)
+            digest = self._digester.digest(result)
+            self._answered(call, duration_us, result, digest, is_error, changes)
         else:
-            work = self._examine_aside(call, duration_us, result, tool)
+            work = self._examine_aside(call, duration_us, result, tool, changes)
             task = asyncio.get_running_loop().create_task(work)
             self._aside.add(task)
             task.add_done_callback(self._aside.discard)
@@ -283,16 +306,23 @@ class Recorder:
             asyncio.get_running_loop().call_soon(self.flush)
 
     async def _examine_aside(
-        self, call: str, duration_us: int, result: memoryview, tool: bool
+        self, call: str, duration_us: int, result: memoryview, tool: bool, changes: Changes | None
     ) -> None:
         digest, is_error = await asyncio.get_running_loop().run_in_executor(
             None, _examine, result, self._digester, tool
         )
-        self._answered(call, duration_us, result, digest, is_error)
+        self._answered(call, duration_us, result, digest, is_error, changes)
 
     def _answered(
-        self, call: str, duration_us: int, result: memoryview, digest: str, is_error: bool
+        self,
+        call: str,
+        duration_us: int,
+        result: memoryview,
+        digest: str,
+        is_error: bool,
+        changes: Changes | None,
     ) -> None:
+        made, observed = _counted(changes)
         record = Outcome(
             time=self._now(),
             call=call,
@@ -300,6 +330,8 @@ class Recorder:
             duration_us=duration_us,
             result_size_bytes=result.nbytes,
             result_digest=digest,
+            changes=made,
+            observed=observed,
         )
         self._ended(record, result)
 
@@ -358,6 +390,12 @@ def _error_code(encoded: bytes | None) -> int | None:
         return _decode_error(encoded or b"").code
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _counted(changes: Changes | None) -> tuple[dict[str, int] | None, dict[str, int] | None]:
+    if changes is None:
+        return None, None
+    return dict(changes.made) or None, dict(changes.observed) or None
 
 
 def _host(call: HostSaid) -> HostCall:

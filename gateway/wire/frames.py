@@ -6,6 +6,8 @@ from gateway.wire.envelope import RequestId
 
 _encode = msgspec.json.encode
 
+WITHHELD = 451
+"""A rule about results keeps the answer from the client."""
 REFUSED = 403
 """A decision refused the request."""
 UPSTREAM_LOST = 502

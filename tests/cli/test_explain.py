@@ -186,6 +186,7 @@ class TestMeanings:
                 f"take mcp__srv__drop out of what is disallowed ({FILE}:9)",
                 "add mcp__srv__drop to the operator's max_tools (gateway.yaml:1)",
             ],
+            "results": [],
         }
         assert explained(run("explain", "tester", "mcp__srv__echo", "--json"))["provisional"]
 
@@ -208,6 +209,19 @@ class TestMistakes:
         outcome = run("explain", "tester", tool)
         assert (outcome.code, outcome.out) == (2, "")
         assert told in outcome.err
+
+    def test_rules_about_what_comes_back_are_told(self, backend: Project, run: Run) -> None:
+        (backend.root / "results.yaml").write_text(
+            "results:\n  - name: clean\n    tools: mcp__srv__*\n    redact: true\n"
+            "    max_bytes: 9\n"
+            "  - {name: other, tools: mcp__srv__drop, mark: true, observe: true}\n"
+        )
+        backend.settings["policies"] = ["results.yaml"]
+        backend.write()
+        told = facts(run("explain", "tester", "mcp__srv__echo"))["results"]
+        assert told == "clean (results.yaml:2): withholds more than 9 bytes, takes out secrets"
+        value = explained(run("explain", "tester", "mcp__srv__drop", "--json"))
+        assert [rule["name"] for rule in value["results"]] == ["clean", "other"]
 
     def test_an_unknown_agent_is_a_mistake(self, backend: Project, run: Run) -> None:
         outcome = run("explain", "tesster", "mcp__srv__echo")

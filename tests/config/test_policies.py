@@ -344,4 +344,4 @@ def test_a_pack_lies_with_the_program(project: Project) -> None:
 
 
 def test_the_keys_of_a_file_are_known() -> None:
-    assert list(PolicyFile.model_fields) == ["rules"]
+    assert list(PolicyFile.model_fields) == ["rules", "results"]
