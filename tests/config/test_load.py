@@ -340,7 +340,11 @@ MISTAKES: list[tuple[str, int, str]] = [
         6,
         "agents.backend.max_tools[0] could mean a or a__b",
     ),
-    ("audit:\n  arguments: everything", 2, "audit.arguments must be 'none', 'shape' or 'full'."),
+    (
+        "audit:\n  arguments: everything",
+        2,
+        "audit.arguments must be 'none', 'shape', 'redacted' or 'full'.",
+    ),
     ("audit:\n  durability: maybe", 2, "audit.durability must be 'process' or 'power'."),
     (
         UPSTREAM + "audit:\n  arguments_for:\n    mcp__wob__x: none",
