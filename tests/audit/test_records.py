@@ -10,14 +10,17 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audit.notes import Checkpoint, Signer, signed_note
 from gateway.audit.records import (
     TEXT_CHARS,
     CallIds,
     ClientInfo,
     Decision,
     Event,
+    Head,
     HostCall,
     Outcome,
+    Pruned,
     Record,
     capped,
     encode_record,
@@ -44,6 +47,9 @@ shapes = st.recursive(
 )
 integers = st.integers(-(2**53) + 1, 2**53 - 1)
 data_keys = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=12)
+SIGNER = Signer.generate("n" * 128)
+names = st.text("abcXYZ0189-.", min_size=1, max_size=12)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
         decision,
@@ -72,6 +78,22 @@ records: st.SearchStrategy[Record] = st.one_of(
         event=hostile,
         data=st.none()
         | st.dictionaries(data_keys, st.none() | st.booleans() | st.integers() | hostile),
+        heads=st.none()
+        | st.lists(
+            st.builds(Head, writer=names, seq=integers, digest=digests, size_bytes=integers)
+        ).map(tuple),
+        pruned=st.none()
+        | st.builds(
+            Pruned,
+            writer=names,
+            segment=names,
+            first_seq=integers,
+            last_seq=integers,
+            prev=digests,
+            digest=digests,
+            size_bytes=integers,
+            tree=st.lists(digests).map(tuple),
+        ),
     ),
 )
 
@@ -81,6 +103,16 @@ def test_a_line_is_the_rfc_8785_form_of_its_values(record: Record) -> None:
     line = encode_record(stamped(record, writer="w", seq=1, prev="0" * 64))
     assert b"\n" not in line
     assert rfc8785.dumps(json.loads(line)) == line
+
+
+@given(st.integers(0, 2**53 - 1), st.binary(min_size=32, max_size=32))
+def test_the_note_of_a_checkpoint_is_in_its_record_as_it_was_signed(size: int, root: bytes) -> None:
+    longest = "n" * 128
+    note = signed_note(Checkpoint(f"{longest}/{longest}", size, root).text(), [SIGNER])
+    event = Event(time=timestamp(), event="checkpoint", data={"note": note, "size": 1})
+    line = encode_record(stamped(event, writer="w", seq=1, prev="0" * 64))
+    assert rfc8785.dumps(json.loads(line)) == line
+    assert json.loads(line)["data"]["note"] == note
 
 
 @given(records)

@@ -269,7 +269,7 @@ class _Scanner:
         elif row.prev == prev:
             place = Place(expected, here.line, here.byte)
             self._break("changed", place, f"record {expected} was changed: its number is {row.seq}")
-        elif row.seq > expected and after is not None and after.seq == expected + 1:
+        elif row.seq > expected and after is not None and after.seq - expected in (0, 1):
             self._break(
                 "out-of-order", here, f"record {row.seq} stands where record {expected} belongs"
             )
