@@ -5,7 +5,7 @@ checkpoints that was kept elsewhere. `known_by` says what is needed to find it.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -207,7 +207,7 @@ def test_a_log_and_its_files_are_as_the_deeds_take_them(log: Log) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Log:
     """One log for all examples, whose files are put back after each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
@@ -215,8 +215,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
         patch.setattr(
             "gateway.audit.journal.time.strftime", lambda *_: f"2026010{next(names)}T000000Z"
         )
-        log = make(tmp_path_factory.mktemp("tampering") / "log")
-    yield log
+        return make(tmp_path_factory.mktemp("tampering") / "log")
 
 
 CHANGES = st.sampled_from(["flip", "insert", "delete", "duplicate", "zero"])
