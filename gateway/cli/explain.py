@@ -240,7 +240,9 @@ def _explain(
     entry = catalog.tools.get(name) if catalog is not None else None
     wanted = tool_id(upstream, spelling)
     answers = answers_to(agent, wanted, call.arguments, loaded.snapshot)
-    facts = Facts(call.arguments, call.now, call.means, entry=entry, answers=answers)
+    facts = Facts(
+        call.arguments, call.now, call.means, entry=entry, answers=answers, upstream=upstream
+    )
     said = sayings(agent, wanted, loaded.snapshot, facts)
     # As in a listing, what is not known of a call refuses nothing.
     unknown = any(each.says == "depends" for each in said)

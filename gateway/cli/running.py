@@ -50,7 +50,7 @@ def require_agent(loaded: Loaded, agent: str | None) -> Identity:
             f"the defined ones are: {known}",
             path=loaded.settings.path or None,
         )
-    if permissions.refusal is not None:
+    if permissions.refusal is not None and not permissions.observed:
         refusal = permissions.refusal
         raise UserError(
             f"the agent {identity.agent!r} may use nothing: {refusal.text}",

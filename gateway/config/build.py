@@ -173,6 +173,7 @@ class Builder:
                     grants=self._grants((*where, "grants"), entry.grants),
                     path=self.document.path,
                     line=self.document.line(*where),
+                    observe=entry.mode == "observe",
                 )
         return agents
 

@@ -100,8 +100,10 @@ def held_back(
     if as_accepted:
         return Held(effective, snapshot, ())
     before = "" if accepted is None else accepted.settings.digest
+    wanted = snapshot.agents
     snapshot = msgspec.structs.replace(
         snapshot,
+        agents={name: _observed_by_both(each, agents.get(name)) for name, each in wanted.items()},
         accepted=None if snapshot.agents == agents else agents,
         digest=hashlib.sha256(f"{digest} {before}".encode()).hexdigest(),
         rules=RuleSet(
@@ -116,7 +118,7 @@ def held_back(
         if accepted is None
         else [
             *_held_upstreams(settings, traits),
-            *_held_agents(_compared(agents, snapshot.agents)),
+            *_held_agents(_compared(agents, wanted)),
             *_held_pins(settings.pins, snapshot.accepted_pins),
             *_held_rules(snapshot.rules.rules),
             *_held_rules(snapshot.results.rules),
@@ -197,6 +199,13 @@ def _telemetry(now: TelemetrySettings, before: TelemetrySettings) -> TelemetrySe
         arguments=now.arguments and before.arguments,
         results=now.results and before.results,
     )
+
+
+def _observed_by_both(now: AgentPermissions, before: AgentPermissions | None) -> AgentPermissions:
+    """An agent as it is now; that it is observed only counts where a person accepted that."""
+    if not now.observed or (before is not None and before.observed):
+        return now
+    return msgspec.structs.replace(now, observed=False)
 
 
 def _http(now: HttpSettings, before: HttpSettings) -> HttpSettings:

@@ -132,6 +132,7 @@ class Grants(Part):
 class Agent(Part):
     max_tools: list[FilledText] | None = None
     grants: Grants = Grants()
+    mode: Mode = "enforce"
 
 
 class Spool(Part):

@@ -3,6 +3,7 @@
 `python -m gateway.config.policies` prints the JSON Schema of a policy file, for editors.
 """
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -66,6 +67,9 @@ class WhenPart(model.Part):
         *_one_or_more({"type": "string", "pattern": f"^{_HOURS}$"}),
     ] = Field(default_factory=list, min_length=1)
     timezone: model.FilledText | None = None
+    upstreams: Annotated[list[model.FilledText], *_one_or_more({"type": "string"})] = Field(
+        default_factory=list, min_length=1
+    )
     identified: Annotated[
         list[Means],
         *_one_or_more({"enum": list(get_args(Means))}),
@@ -132,6 +136,7 @@ class _Reading:
     def __init__(
         self, upstreams: tuple[str, ...], agents: Sequence[str] | None, problems: list[UserError]
     ) -> None:
+        self.upstreams = upstreams
         self.prefixes = [tool_id(name, "") for name in upstreams]
         self.agents = agents
         self.problems = problems
@@ -270,6 +275,13 @@ class _Reading:
             )
             inner = (*place, "timezone")
             self.blame(document, inner, f"{model.dotted(inner)} {sentence}")
+        for index, name in enumerate(part.upstreams):
+            if name not in self.upstreams:
+                inner = (*place, "upstreams", index)
+                near = difflib.get_close_matches(name, self.upstreams, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "correct it, or configure it."
+                sentence = f"is no upstream that is configured; {hint}"
+                self.blame(document, inner, f"{model.dotted(inner)} {sentence}")
         hours = tuple(_minutes(each) for each in part.hours)
         for index, (start, end) in enumerate(hours):
             if start == end:
@@ -280,6 +292,7 @@ class _Reading:
             hours=hours,
             timezone=part.timezone or "UTC",
             identified=tuple(part.identified),
+            upstreams=tuple(part.upstreams),
         )
 
     def limits(

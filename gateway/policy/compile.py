@@ -275,6 +275,7 @@ def _compile_agent(
         ceiling=Grant("max_tools", operator.path, operator.line) if ceiling is not None else None,
         natives=_natives(definition, definition.tools, upstreams),
         natives_disallowed=_natives(definition, definition.disallowed, upstreams, inherits=False),
+        observed=operator.observe,
     )
 
 

@@ -27,6 +27,7 @@ class Facts(msgspec.Struct, frozen=True):
     entry: ToolEntry | None = None
     answers: Mapping[Any, str | None] = {}
     approved: bool = False
+    upstream: str = ""
 
 
 class _Unknown(Exception):  # noqa: N818 - says what is unknown
@@ -149,7 +150,9 @@ def _is_due(when: When | None, facts: Facts) -> bool | None:
     """Whether time and caller are as a rule says; None where that is not known."""
     if when is None:
         return True
-    if facts.listing:
+    if when.upstreams and facts.upstream not in when.upstreams:
+        return False
+    if facts.listing and when.varies:
         return None
     if when.identified and facts.means not in when.identified:
         if not facts.means:
@@ -197,6 +200,8 @@ def in_times(when: When | None) -> str:
         parts.append("at " + ", ".join(f"{_clock(a)}-{_clock(b)}" for a, b in when.hours))
     if parts:
         parts[-1] += f" ({when.timezone})"
+    if when.upstreams:
+        parts.append("on " + " and ".join(map(repr, when.upstreams)))
     if when.identified:
         parts.append("to callers known by " + ", ".join(when.identified))
     return " ".join(parts)

@@ -8,7 +8,7 @@ import msgspec
 from gateway.catalog.listing import UpstreamCatalog
 from gateway.catalog.names import normalise, tool_id
 from gateway.policy.decide import decide
-from gateway.policy.rules import Rule
+from gateway.policy.rules import Rule, When
 from gateway.policy.snapshot import AgentPermissions, Snapshot, UpstreamPermissions
 from gateway.policy.values import Action, Context, Decision
 
@@ -127,7 +127,7 @@ def _cell(agent: AgentPermissions, row: Row, decision: Decision, snapshot: Snaps
             Condition(rule.name, rule.file, rule.line)
             for rule in snapshot.rules.applying(agent.name, decision.tool_id)
             if not rule.observe
-            and (rule.arguments is not None or rule.when is not None or rule.limits is not None)
+            and (rule.arguments is not None or _varies(rule.when) or rule.limits is not None)
         )
     return Cell(
         agent=agent.name,
@@ -143,6 +143,10 @@ def _cell(agent: AgentPermissions, row: Row, decision: Decision, snapshot: Snaps
         reason=decision.reason.replace(decision.tool_id, row.tool_id),
         conditions=conditions,
     )
+
+
+def _varies(when: When | None) -> bool:
+    return when is not None and when.varies
 
 
 def _state(decision: Decision, *, declared: bool) -> State:

@@ -35,6 +35,7 @@ def by_rules(
         listing=action.method == "tools/list",
         entry=entry,
         answers=context.answers,
+        upstream=action.upstream,
     )
     refusal = judge(applying, facts, snapshot.rules, verdict.tool_id)
     asks: tuple[Rule, ...] = ()

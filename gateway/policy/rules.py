@@ -37,7 +37,7 @@ class ArgumentRule(msgspec.Struct, frozen=True):
 
 
 class When(msgspec.Struct, frozen=True):
-    """A condition on time and on how the caller is known; what is empty says nothing.
+    """A condition on time, caller and upstream; what is empty says nothing.
 
     `days` counts from Monday, 0. `hours` are spans in minutes since midnight; one that ends before
     it begins lasts over midnight and belongs to the day on which it begins.
@@ -47,6 +47,12 @@ class When(msgspec.Struct, frozen=True):
     hours: tuple[tuple[int, int], ...] = ()
     timezone: str = "UTC"
     identified: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
+
+    @property
+    def varies(self) -> bool:
+        """Whether it depends on the call, and not on the tool alone."""
+        return bool(self.days or self.hours or self.identified)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,12 +42,16 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class OperatorEntry(msgspec.Struct, frozen=True):
-    """What the operator's configuration says of one agent; `max_tools` None is no ceiling."""
+    """What the operator's configuration says of one agent; `max_tools` None is no ceiling.
+
+    `observe`: decisions about it are recorded only.
+    """
 
     max_tools: tuple[ToolPattern, ...] | None
     grants: Grants
     path: str
     line: int
+    observe: bool = False
 
 
 class Selection(msgspec.Struct, frozen=True):

@@ -181,6 +181,7 @@ class TestRules:
             ("arguments:", "arguments"),
             ("arguments: {}", "arguments"),
             ("when: {timezone: UTC}", "when.timezone"),
+            ("when: {upstreams: [dp]}", "when.upstreams[0]"),
             ("when: {days: mon, timezone: No/Where}", "when.timezone"),
             ("when: {identified: [badge]}", "when.identified[0]"),
             ("optional: x", "optional"),

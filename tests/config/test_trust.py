@@ -95,6 +95,43 @@ class TestNothingAccepted:
         assert not loaded.accepted
 
 
+class TestObservingOneAgent:
+    """`mode: observe` of an agent lets everything pass, so a person must accept it."""
+
+    OBSERVED = (
+        "upstreams: {web: {command: web}, db: {command: db}}\nagents: {backend: {mode: observe}}\n"
+    )
+
+    def test_it_holds_for_that_agent_alone(self, project: Project) -> None:
+        project.config(self.OBSERVED)
+        project.agent("backend", "mcp__web__fetch")
+        project.agent("other", "mcp__web__fetch")
+        loaded = accept_now(project)
+        observed = call(loaded, "drop", upstream="db")
+        assert (observed.effect, observed.enforced) == ("deny", False)
+        assert call(loaded, "drop", upstream="db", agent="other").enforced
+        assert loaded.held == ()
+
+    def test_it_holds_when_a_person_has_accepted_it(self, accepted: Project) -> None:
+        accepted.config(self.OBSERVED)
+        loaded = in_force(accepted)
+        assert call(loaded, "drop", upstream="db").enforced
+        [finding] = loaded.held
+        assert "'backend' may not use everything, observed only until" in finding.message
+        assert not call(accept_now(accepted), "drop", upstream="db").enforced
+
+    def test_its_end_holds_at_once(self, accepted: Project) -> None:
+        accepted.config(self.OBSERVED)
+        accept_now(accepted)
+        accepted.config(self.OBSERVED.replace("observe", "enforce"))
+        assert call(in_force(accepted), "drop", upstream="db").enforced
+
+    def test_a_stranger_to_the_accepted_files_is_not_observed(self, accepted: Project) -> None:
+        accepted.agent("new", "mcp__web__fetch")
+        accepted.config(self.OBSERVED.replace("backend", "new"))
+        assert call(in_force(accepted), "drop", upstream="db", agent="new").enforced
+
+
 class TestAnAcceptedConfiguration:
     def test_is_in_force_as_it_is(self, accepted: Project) -> None:
         loaded = in_force(accepted)

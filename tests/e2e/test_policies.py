@@ -219,3 +219,16 @@ def test_a_guard_of_an_installed_package_judges_calls(
         assert refused["result"]["isError"]
         assert "The number must be even." in text_of(refused)
     assert len(world.calls()) == 1
+
+
+def test_an_agent_by_itself_can_be_observed(ruled: World, connect: Open) -> None:
+    ruled.agent("other", ["mcp__canary__echo"])
+    ruled.settings["agents"] = {"tester": {"mode": "observe"}}
+    for name, refused in (("tester", False), ("other", True)):
+        ruled.settings["default_agent"] = name
+        with connect(ruled) as client:
+            client.open()
+            answer = client.call("echo", {"text": "bye"})
+            assert bool(answer["result"].get("isError")) is refused
+    enforced = {each["agent"]: each.get("enforced", True) for each in ruled.decisions()}
+    assert enforced == {"tester": False, "other": True}

@@ -21,7 +21,7 @@ import pytest
 
 from tests.mutation.mutants import ROOT, Mutant, argument_for, compiled, modules, mutants_of
 
-AT_ONCE = 2
+AT_ONCE = int(os.environ.get("MUTANTS_AT_ONCE", "2"))
 TIME_S = 300
 """A mutant that runs longer never ends, or as good as."""
 FIRST = {
@@ -72,13 +72,16 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, module.__dict__)
 
 
-def test_files(path: str) -> list[str]:
-    names = dict.fromkeys((*FIRST.get(Path(path).stem, ()), *THEN))
-    return [str(ROOT / "tests" / "policy" / f"{name}.py") for name in names]
+def rounds_of(path: str) -> list[list[str]]:
+    """The files of tests in the rounds in which they are run; most mutants end in the first."""
+    first = FIRST.get(Path(path).stem, ())
+    then = [name for name in THEN if name not in first]
+    folder = ROOT / "tests" / "policy"
+    return [[str(folder / f"{name}.py") for name in names] for names in (first, then) if names]
 
 
 def run_tests(mutant: Mutant) -> int:
-    """The exit code of the tests of a mutant; called in a process of its own."""
+    """The exit code of the first tests that fail, else 0; called in a process of its own."""
     from hypothesis import HealthCheck, settings
 
     # The same examples each time, and no file that another mutant would learn from.
@@ -94,7 +97,11 @@ def run_tests(mutant: Mutant) -> int:
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts="]
     # Imported before the fork, to save time.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    return int(pytest.main([*options, *test_files(mutant.path)]))
+    for files in rounds_of(mutant.path):
+        code = int(pytest.main([*options, *files]))
+        if code:
+            return code
+    return 0
 
 
 def start(mutant: Mutant) -> int:
@@ -142,7 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--only", default="", help="the mutants whose names contain this text")
     only = parser.parse_args().only
-    os.nice(10)
+    os.nice(int(os.environ.get("MUTANTS_NICE", "10")))
     # What every child needs; nothing of the gateway.
     import hypothesis  # noqa: F401
     import jsonschema_rs  # noqa: F401
@@ -156,8 +163,7 @@ def main() -> int:
         return 2
     total = killed = argued = 0
     for path in modules():
-        mutants = [each for each in mutants_of(path) if only in each.name]
-        survivors, count = survivors_of(mutants)
+        survivors, count = survivors_of(mutants_of(path, only))
         reasons = [each for each in survivors if argument_for(each.path, each.line)]
         total, killed = total + count, killed + count - len(survivors)
         argued += len(reasons)

@@ -40,8 +40,8 @@ def modules() -> list[str]:
     return list(config["cosmic-ray"]["module-path"])
 
 
-def mutants_of(path: str) -> Iterator[Mutant]:
-    """Every mutant of a module but those that are `_Noise`, or no Python."""
+def mutants_of(path: str, only: str = "") -> Iterator[Mutant]:
+    """Every mutant of a module whose name contains `only`, but `_Noise` and what is no Python."""
     source = (ROOT / path).read_text()
     noise = _Noise(source)
     with use_db(":memory:", WorkDB.Mode.create) as database:
@@ -50,11 +50,15 @@ def mutants_of(path: str) -> Iterator[Mutant]:
     for mutation in mutations:
         if noise.holds(mutation.operator_name, mutation.start_pos):
             continue
+        mutant = Mutant(
+            path, mutation.operator_name, mutation.occurrence, mutation.start_pos[0], ""
+        )
+        if only not in mutant.name:
+            continue
         operator = get_operator(mutation.operator_name)()
         text = mutate_code(source, operator, mutation.occurrence)
         if text is not None and text != source and compiled(text, path) is not None:
-            name, number = mutation.operator_name, mutation.occurrence
-            yield Mutant(path, name, number, mutation.start_pos[0], text)
+            yield mutant._replace(text=text)
 
 
 def argument_for(path: str, line: int) -> bool:

@@ -159,10 +159,10 @@ class TestWhen:
 
     @pytest.mark.parametrize(
         ("hour", "minute", "refused"),
-        [(8, 59, True), (9, 0, False), (16, 59, False), (17, 0, True)],
+        [(8, 59, True), (9, 29, True), (9, 30, False), (16, 59, False), (17, 0, True)],
     )
     def test_hours_begin_and_end(self, hour: int, minute: int, refused: bool) -> None:
-        assert self.refused(When(hours=((540, 1020),)), hour, minute) is refused
+        assert self.refused(When(hours=((570, 1020),)), hour, minute) is refused
 
     @pytest.mark.parametrize(
         ("day", "hour", "refused"),
@@ -197,6 +197,17 @@ class TestWhen:
         assert not self.refused(when, 12, means="token")
         assert self.refused(when, 12, means="default")
 
+    def test_which_upstream_it_is(self) -> None:
+        assert not self.refused(When(upstreams=("web", "db")), 12)
+        assert self.refused(When(upstreams=("web",)), 12)
+        assert self.refused(When(upstreams=("db",), days=(1,)), 12)
+
+    def test_of_several_spans_one_is_enough(self) -> None:
+        when = When(hours=((480, 720), (780, 1080)))
+        assert not self.refused(when, 10)
+        assert self.refused(when, 12, 30)
+        assert not self.refused(when, 14)
+
     def test_every_condition_of_deny_must_be_met(self) -> None:
         schema = {"properties": {"force": {"const": True}}}
         snapshot = ruled(rule(schema=schema, when=When(days=(1,))))
@@ -204,11 +215,15 @@ class TestWhen:
         assert query(snapshot, {"force": True}, now=NOON.replace(day=24)).refuses
 
     def test_the_reason_tells_when(self) -> None:
-        when = When(days=(1,), hours=((540, 1020),), identified=("token",))
+        when = When(
+            days=(1, 2), hours=((545, 1020), (1080, 1440)), upstreams=("db",), identified=("token",)
+        )
         reason = query(
             ruled(rule(effect="allow-only-if", when=when)), now=NOON, means="token"
         ).reason
-        assert "on tue at 09:00-17:00 (UTC) to callers known by token" in reason
+        assert (
+            "on tue, wed at 09:05-17:00, 18:00-24:00 (UTC) on 'db' to callers known by token"
+        ) in reason
 
 
 class TestListings:
@@ -229,6 +244,12 @@ class TestListings:
     @pytest.mark.parametrize("effect", ["deny", "ask", "allow-only-if"])
     def test_what_depends_on_the_call_is_shown(self, effect: Any, conditions: Any) -> None:
         assert self.shows(rule(effect=effect, **conditions))
+
+    def test_an_upstream_is_known_and_hides_what_is_denied_on_it(self) -> None:
+        assert not self.shows(rule(when=When(upstreams=("db",))))
+        assert self.shows(rule(when=When(upstreams=("web",))))
+        assert not self.shows(rule(effect="allow-only-if", when=When(upstreams=("web",))))
+        assert self.shows(rule(when=When(upstreams=("db",), days=(0,))))
 
     def test_what_is_only_observed_is_shown(self) -> None:
         assert self.shows(rule(observe=True))
