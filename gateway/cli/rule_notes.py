@@ -6,6 +6,7 @@ from gateway.catalog.listing import UpstreamCatalog
 from gateway.cli.notes import Note
 from gateway.config.files import PACK
 from gateway.config.load import Loaded
+from gateway.policy.approval import ways
 from gateway.policy.idle import contradicts_itself, never_reached, shadows, without_tool
 from gateway.policy.rules import Rule, matches
 from gateway.relay.survey import Surveyed
@@ -32,6 +33,13 @@ def of_rules(
     for rule in rules:
         if contradicts_itself(rule):
             yield _contradiction(rule)
+        if rule.effect == "ask" and not ways((rule,), loaded.snapshot.approvals):
+            yield _note(
+                "rule-unanswerable",
+                rule,
+                f"The rule {rule.name!r} asks a person, and no answer would count, so it denies; "
+                "allow a way to answer it under approvals.by in gateway.yaml.",
+            )
     for rule in own:
         if rule.name in unreached:
             yield _note(

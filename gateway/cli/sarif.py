@@ -169,6 +169,7 @@ HELP: Final = {
     "pattern-without-tool": "A rule names a tool that no upstream offers.",
     "rule-never-matches": "A rule never matches anything.",
     "rule-shadowed": "Another rule refuses all that a rule would refuse.",
+    "rule-unanswerable": "A rule asks a person, and nobody could answer.",
     "unknown-argument": "A rule is about an argument that the tool does not take.",
     # Configuration and trust
     "agent-refused": "The agent that is to be served may use nothing.",

@@ -6,6 +6,7 @@ snapshot that is in force then.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import msgspec
@@ -177,7 +178,9 @@ class Holding:
         if call.modern and call.approval is not None:
             while len(self._approved_rounds) >= _ROUNDS:
                 del self._approved_rounds[next(iter(self._approved_rounds))]
-            self._approved_rounds[fingerprint(call)] = call.approval
+            until = datetime.now(UTC) + timedelta(seconds=PARKED_S)
+            approval = msgspec.structs.replace(call.approval, until=until)
+            self._approved_rounds[fingerprint(call)] = approval
 
     # Asking
 
@@ -317,6 +320,8 @@ class Holding:
             self._unrecorded(call, outcome)
             return
         call.approval = outcome
+        # How long a person takes is in the log; it says nothing of the upstream.
+        call.started_ns = time.monotonic_ns()
         self._again(call)
 
     def _refuse(self, call: Call, bound: Bound, reason: str) -> None:

@@ -92,6 +92,18 @@ def test_one_that_another_makes_superfluous(ruled: Project, run: Run) -> None:
     assert found(run, "--agent", "tester") == []
 
 
+@pytest.mark.parametrize(
+    ("by", "demand", "told"),
+    [(["client"], "authenticated", True), ([], "any", True), (["client"], "any", False)],
+)
+def test_one_that_asks_and_that_nobody_could_answer(
+    ruled: Project, run: Run, by: list[str], demand: str, told: bool
+) -> None:
+    ruled.settings["approvals"] = {"by": by}
+    write(ruled, {"name": "asks", "effect": "ask", "approval": demand})
+    assert [note["code"] for note in found(run)] == ["rule-unanswerable"] * told
+
+
 def test_packs_may_be_about_what_nobody_may_call_yet(project: Project, run: Run) -> None:
     project.offers("git", ["git_status"])
     project.agent("tester", ["mcp__git__git_status"])

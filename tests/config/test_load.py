@@ -9,6 +9,7 @@ import pytest
 from gateway.config.problems import ConfigurationError
 from gateway.config.settings import HttpEntry, Settings, SseEntry, StdioEntry
 from gateway.errors import UserError
+from gateway.policy.approval import Terms
 
 from .conftest import Project
 
@@ -45,6 +46,7 @@ FULL = """\
       arguments_for: {mcp__web__fetch: full}
     http: {host: 0.0.0.0, port: 0, allowed_hosts: ["gw.example:8750"], allowed_origins: ["https://a.example"]}
     limits: {max_message_bytes: 100000, max_tools: 10}
+    approvals: {by: [client], timeout_s: 60, remember: [call, 5m], max_held: 7}
     """
 
 
@@ -114,6 +116,9 @@ class TestAWholeConfiguration:
         assert settings.http.allowed_origins == ("https://a.example",)
         assert settings.limits.max_message_bytes == 100_000
         assert settings.limits.max_tools == 10
+        assert settings.approvals == Terms(
+            by=("client",), timeout_s=60, remember=("call", "5m"), max_held=7
+        )
         assert settings.path == "gateway.yaml"
 
     def test_the_snapshot_is_compiled_from_it(self, project: Project) -> None:
@@ -367,6 +372,12 @@ MISTAKES: list[tuple[str, int, str]] = [
         "http.allowed_origins[0] must be an origin",
     ),
     ("limits:\n  max_tools: 0", 2, "limits.max_tools must be at least 1."),
+    ("approvals:\n  by: [mail]", 2, "approvals.by[0] must be"),
+    ("approvals:\n  by: client", 2, "approvals.by must be a list."),
+    ("approvals:\n  timeout_s: 0", 2, "approvals.timeout_s must be greater than 0"),
+    ("approvals:\n  remember: [1441m]", 2, "approvals.remember[0] must be call, session, or"),
+    ("approvals:\n  remember: [0m]", 2, "approvals.remember[0] must be call, session, or"),
+    ("approvals:\n  max_held: 0", 2, "approvals.max_held must be at least 1."),
 ]
 
 

@@ -252,6 +252,38 @@ class TestSettings:
         assert told == {("default_agent", 2), ("audit", 3), ("http", 4), ("limits", 5)}
         assert accept_now(accepted).settings == accepted.load().settings
 
+    @pytest.mark.parametrize(
+        ("before", "now", "by", "timeout_s", "remember"),
+        [
+            ("{}", "{by: [client, command]}", ("command",), 300, True),
+            ("{by: [client, command]}", "{by: [client]}", ("client",), 300, True),
+            ("{timeout_s: 60}", "{timeout_s: 600}", ("command", "console"), 60, True),
+            ("{timeout_s: 60}", "{timeout_s: 6}", ("command", "console"), 6, True),
+            ("{remember: [call]}", "{}", ("command", "console"), 300, False),
+            ("{}", "{remember: [call]}", ("command", "console"), 300, False),
+            ("{by: []}", "{}", (), 300, True),
+        ],
+    )
+    def test_of_two_terms_of_approvals_the_stricter_hold(
+        self,
+        accepted: Project,
+        before: str,
+        now: str,
+        by: tuple[str, ...],
+        timeout_s: float,
+        remember: bool,
+    ) -> None:
+        accepted.config(f"{self.BASE}approvals: {before}\n")
+        accept_now(accepted)
+        accepted.config(f"{self.BASE}approvals: {now}\n")
+        loaded = in_force(accepted)
+        terms = loaded.snapshot.approvals
+        assert (terms.by, terms.timeout_s) == (by, timeout_s)
+        assert ("session" in terms.remember) == remember
+        wider = loaded.settings.approvals != accepted.load().settings.approvals
+        assert [each.message.split()[0] for each in loaded.held] == ["approvals"] * wider
+        assert accept_now(accepted).settings.approvals == accepted.load().settings.approvals
+
     def test_a_default_agent_that_is_gone_is_gone_at_once(self, accepted: Project) -> None:
         accepted.config(self.BASE + "default_agent: backend\n")
         accept_now(accepted)

@@ -225,6 +225,18 @@ class TestWhatEndsIt:
         assert decisions(asked)[0]["decision"] == "deny"
         assert asked.calls() == []
 
+    def test_what_a_killed_gateway_asked_lets_nothing_through(self, asked: World) -> None:
+        with asked.connect() as client:
+            client.open()
+            client.send(call(1, "echo", {"text": "hello"}))
+            (request,) = person_of(asked).waiting()
+            client.process.kill()
+            client.process.wait(20)
+            code, screen = person_of(asked).at_terminal("approve", request.id, typed="y\n")
+        assert (code, "it seems to be gone" in screen) == (1, True)
+        assert asked.calls() == []
+        assert [event for event, _ in person.events(asked)] == ["approval.requested"]
+
     def test_a_policy_that_denies_by_now_refuses_what_was_approved(self, asked: World) -> None:
         with asked.connect() as client:
             client.open()
