@@ -13,6 +13,9 @@ import click
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.audit.log import AuditLog
     from gateway.config.load import Loaded
 
 _SESSION_S = 8 * 3600.0
@@ -31,12 +34,18 @@ _SESSION_S = 8 * 3600.0
     help="The audit directory, if not the configured one.",
 )
 @click.option(
+    "--store",
+    metavar="REFERENCE",
+    help="Read this store in PostgreSQL instead: ${VAR} or ${file:PATH} that holds its URL. "
+    "Default: audit.read_from, else the log of this host.",
+)
+@click.option(
     "-c",
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration. Default: gateway.yaml here or above, else .mcp.json.",
 )
-def command(port: int, directory: Path | None, config: Path | None) -> int:
+def command(port: int, directory: Path | None, store: str | None, config: Path | None) -> int:
     """Show the audit log, what agents may do and what waits for a person, in a browser.
 
     It listens on this host alone and prints a link that works once. `gateway serve` has the same
@@ -60,8 +69,11 @@ def command(port: int, directory: Path | None, config: Path | None) -> int:
     named = directory is not None
     if directory is None:
         directory = audit_directory(configuration().settings)
+    elif store is not None:
+        raise UserError("--directory and --store name two logs; give one of them")
     links = opening.Links()
-    site = opening.of_log(directory, configuration, links, named=named)
+    open_store = None if store is None else _opener(store, config)
+    site = opening.of_log(directory, configuration, links, open_store, named=named)
     access = Access(
         {},
         user=opening.user_name(),
@@ -94,3 +106,16 @@ def command(port: int, directory: Path | None, config: Path | None) -> int:
     )
     server.run(sockets=[listening])
     return 0
+
+
+def _opener(store: str, config: Path | None) -> Callable[[], AuditLog]:
+    """Opens the store that the option names; it is tried at once."""
+    # Imported here: most logs have no such store.
+    from gateway.audit.postgres.log import PostgresLog
+    from gateway.cli.audit_store import chosen_address
+
+    def open_store() -> AuditLog:
+        return PostgresLog.open(chosen_address(store, config))
+
+    open_store().close()
+    return open_store

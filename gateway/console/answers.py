@@ -43,7 +43,7 @@ def page(
         here="/" + here.split("/")[1],
         navigation=NAVIGATION,
         session=session,
-        where=str(desk.site.directory),
+        where=desk.site.where,
         **values,
     )
     return HTMLResponse(text, status)

@@ -72,7 +72,8 @@ _DEEDS: Final[Mapping[str, Deed]] = {
 def build(site: Site, access: Access) -> Starlette:
     """The application. It serves what is below `BASE`."""
     refused = entering.RefusedEntries(site.record)
-    reading, verifying = Reading(site.open_log), Verifying(site.directory)
+    reading = Reading(site.open_log)
+    verifying = None if site.directory is None else Verifying(site.directory)
     desk = Desk(site, access, refused, reading, Templates(BASE), verifying)
     routes = [
         Route(BASE, _to_start, methods=["GET"]),

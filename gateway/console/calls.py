@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE_CALLS: Final = 50
 _NAMES_OFFERED: Final = 50
+_POLL: Final = "x-console-poll"
 _STORY_EVENTS: Final = 200
 
 _EVIDENCE: Final = ("v", "writer", "seq", "prev")
@@ -57,6 +58,8 @@ async def calls(desk: Desk, request: Request, session: Session) -> Response:
     """The list, the newest first, kept up to date by a script where there is one."""
     query = asked(request.query_params)
     at = cursor(request.query_params)
+    # The script takes the list alone, and comes often.
+    names = _Names([], [], []) if _POLL in request.headers else None
 
     def look(log: AuditLog) -> _Listed:
         # One more than are shown: it tells whether there are others.
@@ -64,11 +67,11 @@ async def calls(desk: Desk, request: Request, session: Session) -> Response:
         if at is not None and at[0] == "after":
             found = log.calls(query.filters, limit, after=at[1])
             more, found = len(found) > PAGE_CALLS, found[:PAGE_CALLS]
-            return _Listed(found[::-1], True, more, _names(log))
+            return _Listed(found[::-1], True, more, names or _names(log))
         before = None if at is None else at[1]
         found = log.calls(query.filters, limit, before=before)
         more, found = len(found) > PAGE_CALLS, found[-PAGE_CALLS:]
-        return _Listed(found[::-1], more, at is not None, _names(log))
+        return _Listed(found[::-1], more, at is not None, names or _names(log))
 
     listed = await desk.reading.ask(look)
     here = dict(query.values)

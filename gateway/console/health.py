@@ -180,8 +180,9 @@ async def verification(desk: Desk, request: Request, session: Session) -> Respon
         title="Verification",
         problems=problems,
         freshness=freshness,
-        last=verifying.last,
-        running=verifying.began,
+        last=None if verifying is None else verifying.last,
+        running="" if verifying is None else verifying.began,
+        store=verifying is None,
         reload=desk.templates.link("/verification"),
     )
 
@@ -190,5 +191,6 @@ async def verify(
     desk: Desk, request: Request, session: Session, form: Mapping[str, str]
 ) -> Response:
     """Begin to verify the log."""
-    desk.verifying.begin()
+    if desk.verifying is not None:
+        desk.verifying.begin()
     return RedirectResponse(desk.templates.link("/verification"), 303)

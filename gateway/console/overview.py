@@ -69,5 +69,5 @@ async def overview(desk: Desk, request: Request, session: Session) -> Response:
         seen=seen,
         live=desk.site.live,
         waiting=waiting,
-        verified=desk.verifying.last,
+        verified=None if desk.verifying is None else desk.verifying.last,
     )

@@ -42,14 +42,14 @@ class Live(Protocol):
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where the console's content comes from.
 
-    `directory` is where the log is. `open_log`, `configuration` and `approvals` are called in a
-    thread and may raise UserError. `record` writes an event into the log, and raises UserError
-    where it cannot.
-    `print_link` prints the link with a code where the gateway was started. `live` None: no gateway
-    runs here.
+    `where` names the log for people; `directory` is where its journals are, None for a store.
+    `open_log`, `configuration` and `approvals` are called in a thread and may raise UserError.
+    `record` writes an event into the log, and raises UserError where it cannot. `print_link` prints
+    the link with a code where the gateway was started. `live` None: no gateway runs here.
     """
 
-    directory: Path
+    where: str
+    directory: Path | None
     open_log: Callable[[], AuditLog]
     configuration: Callable[[], Loaded]
     approvals: Callable[[], Store]
@@ -66,4 +66,4 @@ class Desk(msgspec.Struct, frozen=True):
     refused: RefusedEntries
     reading: Reading
     templates: Templates
-    verifying: Verifying
+    verifying: Verifying | None

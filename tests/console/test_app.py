@@ -47,6 +47,7 @@ class World:
             clock=lambda: self.now_s,
         )
         self.site = Site(
+            where=str(root / "audit"),
             directory=root / "audit",
             open_log=lambda: opening.open_log(root / "audit"),
             configuration=self.configuration,

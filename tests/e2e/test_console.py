@@ -10,6 +10,7 @@ from tests.console.browsing import links_in
 from tests.e2e import person
 from tests.e2e.http import HttpClient
 from tests.e2e.inbox import call, text_of
+from tests.e2e.person import Person
 from tests.e2e.world import ServedGateway, World, until
 
 TOKEN = "a-console-token-of-forty-characters-----"
@@ -143,7 +144,7 @@ class TestAnswering:
         with asked.serve() as served, HttpClient(served.url()) as client:
             client.open()
             client.send(call(2, "echo", {"text": "x"}))
-            (waiting,) = person.waiting(asked)
+            (waiting,) = Person(asked.env, asked.root).waiting()
             headers = {"origin": served.base}
             login = f"{served.base}/console/login"
             assert visitor.post(login, data={"token": TOKEN}, headers=headers).status_code == 303
@@ -157,7 +158,7 @@ class TestAnswering:
             }
             address = f"{served.base}/console/approvals/{waiting.id}"
             assert visitor.post(address, data=form, headers=headers).status_code == 403
-            assert len(person.store_of(asked).pending()) == 1
+            assert len(Person(asked.env, asked.root).store.pending()) == 1
         assert asked.calls() == []
 
     def test_only_what_was_shown_is_answered_once_and_in_the_words_that_are_offered(
@@ -166,7 +167,7 @@ class TestAnswering:
         with asked.serve() as served, HttpClient(served.url()) as client:
             client.open()
             client.send(call(2, "echo", {"text": "x"}))
-            (waiting,) = person.waiting(asked)
+            (waiting,) = Person(asked.env, asked.root).waiting()
             form = {
                 "csrf": self.enter(served, visitor),
                 "digest": waiting.digest,

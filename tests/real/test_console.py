@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
@@ -26,7 +27,9 @@ from tests.console.project import shown_world
 from tests.e2e import person
 from tests.e2e.http import HttpClient
 from tests.e2e.inbox import call, text_of
+from tests.e2e.person import Person
 from tests.e2e.world import ServedGateway, World, until
+from tests.real.store import store_of
 
 pytestmark = pytest.mark.real
 
@@ -204,12 +207,12 @@ class TestAnswering:
             visitor.page.goto(links_in(served.stderr)[-1])
             client.open()
             client.send(call(2, "echo", {"text": "first \u202e<b>"}))
-            person.waiting(world)
+            Person(world.env, world.root).waiting()
             visitor.go("/approvals")
             visitor.page.locator(".asked", has_text='text: "first').wait_for()
             assert visitor.page.locator(".asked .esc, .asked b").count() == 0
             client.send(call(3, "echo", {"text": "second"}))
-            person.waiting(world, 2)
+            Person(world.env, world.root).waiting(2)
             visitor.page.get_by_text("This list has changed").wait_for(timeout=15_000)
             assert visitor.page.get_by_role("button", name="Approve").count() == 1
             visitor.page.get_by_role("link", name="Refresh").click()
@@ -322,3 +325,30 @@ class TestALogOnItsOwn:
             visitor.close()
         finally:
             console.stop()
+
+
+class TestAStore:
+    def test_the_log_of_many_gateways_is_read_from_it(self, tmp_path: Path) -> None:
+        """Without the browser: the pages are the same."""
+        elsewhere = tmp_path / "elsewhere"
+        logs.usual(elsewhere, 60)
+        logs.hostile(elsewhere)
+        world = shown_world(tmp_path, log="none")
+        with store_of(elsewhere) as store:
+            world.env["STORE"] = store.reader.url
+            console = ConsoleProcess(world, "--store", "${STORE}")
+            try:
+                link = links_in(console.stderr)[-1]
+                with httpx.Client(trust_env=False, timeout=30, follow_redirects=True) as client:
+                    assert client.get(link).status_code == 200
+                    for path in (*PAGES.values(), "/?span=30d", "/calls?agent=analyst"):
+                        answer = client.get(f"{base_of(link)}/console{path}")
+                        assert answer.status_code == 200, path
+                    assert "mcp__supabase__" in answer.text
+                    call_path = re.search(r"/console/calls/[0-9a-f-]{36}", answer.text)
+                    assert call_path is not None
+                    story = client.get(base_of(link) + call_path[0])
+                    assert "Place in the chain" in story.text
+            finally:
+                console.stop()
+        assert "console.opened" in {each.get("event") for each in world.records()}

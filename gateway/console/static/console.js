@@ -19,7 +19,11 @@
   async function update() {
     if (document.hidden || (follow && !follow.checked)) return;
     const address = live.dataset.follow || live.dataset.tell;
-    const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
+    const answer = await fetch(address, {
+      credentials: "same-origin",
+      redirect: "error",
+      headers: { "x-console-poll": "1" },
+    });
     if (answer.status === 401) {
       over = true;
       if (news) news.classList.remove("said");
