@@ -49,8 +49,8 @@ def outlived(
 ) -> list[Segment]:
     """The segments that `limits` do not keep, in the order in which they go.
 
-    `copied`: how many bytes of each journal a shared store has; of what it does not have whole,
-    nothing goes. Raises UserError where the clock is not to be believed.
+    `copied`: how many bytes of each segment a shared store has; one that it does not have whole
+    stays. Raises UserError where the clock is not to be believed.
     """
     now_s = time.time() if now_s is None else now_s
     parts = _parts(directory, copied)
@@ -94,11 +94,8 @@ def _parts(directory: Path, copied: Mapping[str, int] | None) -> list[Part]:
     newest_shared = max(filter(shares, by_writer), default="")
     parts = []
     for writer, own in by_writer.items():
-        if copied is None:
-            whole = True
-        else:
-            whole = copied.get(writer, 0) >= sum(size_of(segment.path) for segment in own)
         for segment in own:
+            whole = copied is None or copied.get(segment.name, 0) >= size_of(segment.path)
             last = segment is own[-1]
             if not last:
                 sealed = True

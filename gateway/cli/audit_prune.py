@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
 from gateway import __version__
 from gateway.audit.errors import AuditUnavailable
@@ -150,13 +149,15 @@ def _limits(settings: "Settings | None", max_age: int | None, max_bytes: int | N
 
 
 def _copied(where: Path, settings: "Settings | None") -> "Mapping[str, int] | None":
-    """How much of each journal the shared store has; None where there is none."""
+    """How much of each segment the shared store has; None where none is configured.
+
+    The store itself is asked. Raises UserError where it cannot be.
+    """
     if settings is None or settings.audit.store is None:
         return None
-    try:
-        return msgspec.json.decode((where / "copied.json").read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+    from gateway.cli.audit_store import copied_bytes  # most logs have no such store
+
+    return copied_bytes(where, settings)
 
 
 def _record(where: Path, event: str) -> None:

@@ -11,6 +11,7 @@ from gateway.audit.postgres.address import Address, StoreUnavailable, require_dr
 from gateway.audit.verify.findings import Report
 from gateway.cli import output
 from gateway.config.load import load
+from gateway.config.settings import Settings
 from gateway.config.store import address_named, reading_address, store_address
 from gateway.errors import UserError
 
@@ -111,3 +112,18 @@ def verified_store(
     require_driver()
     address = address_named(store, os.environ)
     return verify_store(address, verifiers, notes_in(anchored), processes=processes)
+
+
+def copied_bytes(directory: Path, settings: Settings) -> dict[str, int]:
+    """How many bytes of each segment of `directory` the configured store has; raises UserError."""
+    from gateway.audit.postgres.copying import Copier
+    from gateway.audit.postgres.schema import require_schema
+    from gateway.audit.postgres.source import sources
+
+    require_driver()
+    try:
+        with store_address(settings, os.environ).connect() as connection:
+            require_schema(connection)
+            return Copier(connection).copied(sources(directory))
+    except StoreUnavailable as error:
+        raise UserError(f"nothing was deleted, the audit store cannot be asked: {error}") from None

@@ -1,5 +1,6 @@
 """The shared audit store itself: what it takes, what it refuses, and who may do what in it."""
 
+import gzip
 import json
 import os
 import random
@@ -7,12 +8,14 @@ import shutil
 import socket
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from gateway.audit.files import segment_name
 from gateway.audit.journal import Journal
 from gateway.audit.latency import slot_of
 from gateway.audit.postgres.address import Address, StoreUnavailable
@@ -488,3 +491,82 @@ def test_a_journal_that_is_not_copied_yet_is_no_tampering(tmp_path: Path) -> Non
         assert verify_store(store.reader).clean
     first.close()
     second.close()
+
+
+def in_segments(directory: Path, journal: Journal, *ends: int) -> list[Path]:
+    """Part a journal's file into segments that end after these records."""
+    first = directory / "journal" / f"{journal.writer}.jsonl"
+    lines = first.read_bytes().splitlines(keepends=True)
+    paths = []
+    for number, (begin, end) in enumerate(pairwise((0, *ends, len(lines))), 1):
+        name = segment_name(journal.writer, number)
+        paths.append(first.with_name(f"{name}.jsonl"))
+        paths[-1].write_bytes(b"".join(lines[begin:end]))
+    return paths
+
+
+def compress(path: Path) -> None:
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+
+
+def test_a_journal_in_segments_is_one_chain(store: Store, tmp_path: Path) -> None:
+    journal = write(tmp_path, 20)
+    lines = journal_lines(tmp_path)[journal.writer]
+    segments = in_segments(tmp_path, journal, 10, 30)
+    left = segments.pop()
+    rest = left.read_bytes()
+    left.unlink()
+    compress(segments[0])
+    copy(tmp_path, store.gateway)
+    assert store.lines()[journal.writer] == lines[:30]
+    compress(segments[1])
+    left.write_bytes(rest)
+    copy(tmp_path, store.gateway)
+    assert store.lines()[journal.writer] == lines
+    # Retention deletes what was copied; what comes later still follows.
+    segments[0].with_name(f"{segments[0].name}.gz").unlink()
+    segments[1].with_name(f"{segments[1].name}.gz").unlink()
+    more = chained(journal.writer, len(lines) + 1, sha256(lines[-1]).hexdigest())
+    left.with_name(f"{segment_name(journal.writer, 4)}.jsonl").write_bytes(more + b"\n")
+    left.unlink()
+    copy(tmp_path, store.gateway)
+    assert store.lines()[journal.writer] == [*lines, more]
+
+
+def test_what_was_deleted_before_it_was_copied_is_told(store: Store, tmp_path: Path) -> None:
+    journal = write(tmp_path, 20)
+    in_segments(tmp_path, journal, 10, 30)[0].unlink()
+    with pytest.raises(Differs, match="record 1 was not copied and is not in the journal any more"):
+        copy(tmp_path, store.gateway)
+    assert journal.writer not in store.lines()
+
+
+def test_a_damaged_compressed_segment_is_told(store: Store, tmp_path: Path) -> None:
+    journal = write(tmp_path, 20)
+    first, _ = in_segments(tmp_path, journal, 30)
+    compress(first)
+    packed = first.with_name(f"{first.name}.gz")
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(Differs, match="is damaged"):
+        copy(tmp_path, store.gateway)
+
+
+def test_how_much_of_each_segment_is_copied(store: Store, tmp_path: Path) -> None:
+    journal = write(tmp_path, 20)
+    other = write(tmp_path, 2)
+    paths = in_segments(tmp_path, journal, 10, 30)
+    (last,) = paths[2:]
+    rest = last.read_bytes()
+    last.unlink()
+    with store.gateway.connect() as connection:
+        copier = Copier(connection)
+        assert copier.copied(sources(tmp_path)) == {}
+        copier.copy(sources(tmp_path)[journal.writer])
+        last.write_bytes(rest)
+        copied = copier.copied(sources(tmp_path))
+        sizes = [path.stat().st_size for path in paths]
+        assert copied == {path.stem: size for path, size in zip(paths[:2], sizes, strict=False)}
+        assert other.writer not in copied
+        copier.copy(sources(tmp_path)[journal.writer])
+        assert copier.copied(sources(tmp_path))[paths[2].stem] == sizes[2]

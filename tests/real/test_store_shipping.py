@@ -317,3 +317,27 @@ def test_the_commands_make_the_schema_and_name_the_store_by_reference(tmp_path: 
         assert plain.returncode == 2
         assert "holds a password in plain text" in plain.stderr
         assert PASSWORD not in plain.stderr
+
+
+def test_retention_keeps_what_is_not_copied(project: World, shared: Store) -> None:
+    project.write()
+    assert project.gateway("audit", "keys", "create").returncode == 0
+    with project.connect() as client:
+        client.open()
+        client.call("echo")
+    journal = Journal.open(project.root / "audit", durability="process")
+    journal.append(decision())
+    journal.close()
+    (first, second) = sorted((project.root / "audit" / "journal").iterdir())
+    Journal.open(project.root / "audit", durability="process").close()
+    shared.postgres.halt()
+    try:
+        refused = project.gateway("audit", "prune", "--max-bytes", "1")
+        assert refused.returncode == 2
+        assert "nothing was deleted, the audit store cannot be asked" in refused.stderr
+    finally:
+        shared.postgres.resume()
+    pruned = project.gateway("audit", "prune", "--max-bytes", "1")
+    assert pruned.returncode == 0, pruned.stderr
+    assert not first.exists()
+    assert second.exists()

@@ -1,6 +1,7 @@
 """Copies journals to the store: each from where the store says that its copy ends."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -52,6 +53,17 @@ class Copier:
             raise _unavailable(error) from None
         return {name: Head(*values) for name, *values in rows}
 
+    def copied(self, sources: Mapping[str, Source]) -> dict[str, int]:
+        """How many bytes of each segment of these journals the store has.
+
+        Of a journal that differs from its copy it has none. Raises OSError, StoreUnavailable.
+        """
+        found: dict[str, int] = {}
+        for writer, head in self.heads(sources).items():
+            with suppress(Differs):
+                found.update(sources[writer].copied(head.seq, head.digest))
+        return found
+
     def copy(self, source: Source, place: Place | None = None) -> Place:
         """Copy all that a journal has beyond `place`, or beyond what the store has.
 
@@ -59,7 +71,7 @@ class Copier:
         not take what follows; OSError; StoreUnavailable.
         """
         for _ in range(_ATTEMPTS):
-            if place is None:
+            if place is None or not source.has(place):
                 head = self.heads([source.writer]).get(source.writer, Head())
                 place = source.place_after(head.seq, head.digest)
             for begin, block in source.blocks(place):

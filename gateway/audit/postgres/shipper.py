@@ -171,9 +171,11 @@ class Shipper:
                 continue
             as_of_s = time.monotonic()
             try:
-                size_bytes = source.size_bytes()
+                sizes = source.sizes()
                 head = heads.get(writer)
-                if head is None or head.size_bytes != size_bytes:
+                # Of a whole journal its size tells; one that lost its beginning has to be read.
+                known = head is not None and head.size_bytes == sum(sizes.values())
+                if not known or not source.is_whole():
                     self._places[writer] = copier.copy(source, self._places.get(writer))
             except OSError:
                 continue  # gone, or the disk fails: the next look tells
@@ -181,7 +183,7 @@ class Shipper:
                 self.spool.refused[writer] = str(error)
                 self._listener.happened("store.refused", {"writer": writer, "reason": str(error)})
                 continue
-            self.spool.copied(writer, size_bytes, as_of_s)
+            self.spool.copied(writer, sizes, as_of_s)
 
     def _keep(self, interval_s: float) -> None:
         if self.spool.keeper and time.monotonic() - self._kept_s >= interval_s:

@@ -35,9 +35,28 @@ class Source:
         self.writer = writer
         self._files = dict(files)
 
-    def size_bytes(self) -> int:
-        """How many bytes of lines there are of it now; raises OSError."""
-        return sum(size_of(path) for path in self._files.values())
+    def sizes(self) -> dict[str, int]:
+        """How many bytes of lines there are of it now, by segment; raises OSError."""
+        return {name: size_of(path) for name, path in self._files.items()}
+
+    def is_whole(self) -> bool:
+        """Whether its first segment is there still."""
+        return self.writer in self._files
+
+    def has(self, place: Place) -> bool:
+        """Whether the segment of `place` is there still: retention may have deleted it."""
+        return place.file in self._files
+
+    def copied(self, seq: int, digest: str) -> dict[str, int]:
+        """The bytes of each segment up to the record `seq`; what has none is missing.
+
+        Raises as `place_after`.
+        """
+        place = self.place_after(seq, digest)
+        sizes = self.sizes()
+        names = list(sizes)
+        copied = {name: sizes[name] for name in names[: names.index(place.file)]}
+        return copied | ({place.file: place.offset} if place.offset else {})
 
     def changed_s(self) -> float:
         """When it was last added to, in seconds since 1970; raises OSError."""
@@ -58,7 +77,7 @@ class Source:
         names = list(self._files)
         for name in reversed(names):
             first = self._first_seq(name)
-            if first is not None and first <= max(seq, 1):
+            if first is not None and first <= seq + 1:
                 return self._place_in(name, first, seq, digest)
         if not seq and names and self._first_seq(names[0]) is None:
             return Place(0, names[0], 0)  # nothing whole stands in it yet

@@ -6,11 +6,12 @@ counts what waits while the store cannot be asked; what is missing from it count
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from gateway.audit.files import journal_files
 from gateway.audit.postgres.source import Source, sources
 
 
@@ -49,8 +50,11 @@ class Spool:
         for writer, source in sources(self._directory).items():
             own = writer in self.own
             try:
-                waiting = source.size_bytes() - self._copied.get(writer, 0)
-                if waiting <= 0 or not (own or (self.keeper and source.is_left())):
+                waiting = sum(
+                    max(0, size_bytes - self._copied.get(name, 0))
+                    for name, size_bytes in source.sizes().items()
+                )
+                if not waiting or not (own or (self.keeper and source.is_left())):
                     continue
                 began = self._since.get(writer, now)
                 if writer not in self._since and not own:
@@ -75,9 +79,9 @@ class Spool:
             return f"records wait for the audit store for {self.waiting_s:.0f} s"
         return None
 
-    def copied(self, writer: str, size_bytes: int, as_of_s: float) -> None:
-        """All that the journal held at `as_of_s` (monotonic) is in the store."""
-        self._copied[writer] = size_bytes
+    def copied(self, writer: str, sizes: Mapping[str, int], as_of_s: float) -> None:
+        """All that the journal held at `as_of_s` (monotonic), by segment, is in the store."""
+        self._copied.update(sizes)
         if writer in self._since:
             self._since[writer] = as_of_s
 
@@ -92,8 +96,8 @@ class Spool:
 
     def keep(self) -> None:
         """Note what is copied, for the next run; a failure costs no more than a count too high."""
-        there = sources(self._directory)
-        copied = {writer: size for writer, size in self._copied.items() if writer in there}
+        there = journal_files(self._directory)
+        copied = {name: size for name, size in self._copied.items() if name in there}
         if copied == self._kept:
             return
         beside = self._file.with_suffix(".tmp")
