@@ -27,6 +27,8 @@ _WHENS = (
     When(days=(0, 1, 2)),
     When(hours=((1320, 360),), timezone="Europe/Berlin"),
     When(identified=("token",)),
+    When(upstreams=("db", "y")),
+    When(upstreams=("x",), days=(0, 1)),
     When(days=(5,), timezone="No/Where"),
 )
 _made = st.tuples(
