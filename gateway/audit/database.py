@@ -189,8 +189,6 @@ def prepare(db: apsw.Connection) -> None:
 def make_indexes(db: apsw.Connection) -> None:
     """Make what indexes are missing, each in a transaction of its own."""
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
-    missing = [name for name in _INDEXES if name not in there]
-    for name in missing:
-        db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {_INDEXES[name]}")
-    if missing:
-        db.execute("PRAGMA analysis_limit = 1000; ANALYZE")
+    for name in _INDEXES:
+        if name not in there:
+            db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {_INDEXES[name]}")

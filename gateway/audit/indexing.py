@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import apsw
 
 from gateway.audit.database import make_indexes
-from gateway.audit.files import journal_files
+from gateway.audit.files import COMPRESSED, journal_files
 from gateway.audit.filling import Batch, Words, drop_unused_words, forget
-from gateway.audit.reader import UNFINISHED, Problem, open_journal, read_journal
+from gateway.audit.reader import UNFINISHED, Problem, open_journal, read_journal, size_of
 
 BATCH_RECORDS: Final = 50_000  # in one transaction, so that other readers get their turn
 FINGERPRINT_BYTES: Final = 4096
@@ -91,6 +91,9 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
                 forget(db, [indexed.id])
                 forgotten.append(indexed.id)
                 indexed = None
+            if indexed is not None and _is_compressed(path, indexed):
+                _note_state(db, state, indexed)
+                continue
             if indexed is None:
                 indexed = _introduce(db, name)
             batch = Batch(db, words, indexed.id)
@@ -105,6 +108,18 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
 def _continues(path: Path, indexed: _Indexed) -> bool:
     """Whether the file still begins with what was read of it."""
     return _fingerprint(path, indexed.offset) == indexed.fingerprint
+
+
+def _is_compressed(path: Path, indexed: _Indexed) -> bool:
+    """Whether the file, which continues what is indexed, is the same compressed and no more."""
+    return path.name.endswith(COMPRESSED) and size_of(path) == indexed.offset
+
+
+def _note_state(db: apsw.Connection, state: tuple[int, int], indexed: _Indexed) -> None:
+    db.execute(
+        "UPDATE journal SET size_bytes = ?, modified_ns = ?, unfinished_bytes = 0 WHERE id = ?",
+        (*state, indexed.id),
+    )
 
 
 def _fingerprint(path: Path, offset: int) -> str:

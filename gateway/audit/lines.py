@@ -17,7 +17,7 @@ from typing import IO, Final, TypeAlias
 from gateway.audit.files import COMPRESSED, journal_files
 from gateway.audit.reader import open_journal
 
-MAX_OPEN_FILES: Final = 16
+MAX_OPEN_FILES: Final = 64
 
 _CHUNK_BYTES: Final = 1024 * 1024
 

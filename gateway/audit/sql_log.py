@@ -17,12 +17,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import itemgetter
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from gateway.audit.calls import HOST_METHOD, Call, Cursor, Filters
-from gateway.audit.latency import percentiles
+from gateway.audit.calls import Call, Cursor, Filters
 from gateway.audit.log import (
     Activity,
     Caller,
@@ -36,7 +35,8 @@ from gateway.audit.log import (
     Unit,
 )
 from gateway.audit.reader import Problem, Row
-from gateway.audit.units import UNIT_CHARS, floored
+from gateway.audit.sums import GOOD, Answers, Column, Sum, largest, merged
+from gateway.audit.units import UNIT_CHARS
 
 Values: TypeAlias = tuple[object, ...]
 CallLines: TypeAlias = tuple[bytes, bytes | None]
@@ -56,7 +56,6 @@ _EVENT_COLUMNS: Final = ", ".join(("id", *_OF_EVENT))
 
 _OF_REFUSAL: Final = (*("decision", "enforced", "rule", "file", "line", "agent", "tool", "method"),)
 _SPAN: Final = ("min(time)", "max(time)")
-_GOOD: Final = ("ok", "input_required")
 
 
 class SqlLog(ABC):
@@ -188,7 +187,7 @@ class SqlLog(ABC):
 
     def callers(self, filters: Filters, limit: int | None = None) -> list[Caller]:
         """As `AuditLog` says."""
-        groups: dict[tuple[str | None, str | None], _Sum] = defaultdict(_Sum)
+        groups: dict[tuple[str | None, str | None], Sum] = defaultdict(Sum)
         columns = ("agent", "tool", "decision", "enforced", "status")
         for agent, tool, *rest in self._counted(columns, Where(filters), _SPAN):
             groups[agent, tool].add(*rest)
@@ -204,7 +203,7 @@ class SqlLog(ABC):
             )
             for (agent, tool), each in groups.items()
         ]
-        return _largest(callers, limit)
+        return largest(callers, limit)
 
     def refusals(self, filters: Filters, limit: int | None = None) -> list[Refusal]:
         """As `AuditLog` says."""
@@ -228,13 +227,13 @@ class SqlLog(ABC):
                 self._counted(_OF_REFUSAL, where, _SPAN)
             )
         ]
-        return self._with_examples(_largest(refusals, limit))
+        return self._with_examples(largest(refusals, limit))
 
     def performance(self, filters: Filters) -> list[Performance]:
         """As `AuditLog` says."""
         where = Where(filters)
         where.add("upstream IS NOT NULL")
-        groups: dict[tuple[str, str], _Performance] = defaultdict(_Performance)
+        groups: dict[tuple[str, str], Answers] = defaultdict(Answers)
         columns = ("upstream", "tool", "decision", "enforced", "method", "status", "slot")
         for upstream, tool, *rest in self._counted(columns, where, ("max(duration_us)",)):
             groups[upstream, ""].add(*rest)
@@ -244,7 +243,7 @@ class SqlLog(ABC):
 
     def tallies(self, dimension: Dimension, filters: Filters, limit: int) -> list[Tally]:
         """As `AuditLog` says."""
-        groups: dict[str | None, _Sum] = defaultdict(_Sum)
+        groups: dict[str | None, Sum] = defaultdict(Sum)
         # Counted by more than is told, but in the order of an index that stores have.
         columns: tuple[str, ...]
         if dimension == "upstream":
@@ -264,31 +263,22 @@ class SqlLog(ABC):
     def activity(self, unit: Unit, filters: Filters, every: int = 1) -> list[Activity]:
         """As `AuditLog` says."""
         start = f"substr(time, 1, {UNIT_CHARS[unit]})"
-        groups: dict[str, _Sum] = defaultdict(_Sum)
-        slots: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        found: dict[str, Column] = {}
         columns = (start, "slot", "decision", "enforced", "status")
-        starts: dict[str, str] = {}
-        for recorded, slot, *rest in self._counted(columns, Where(filters)):
-            begin = starts.get(recorded)
-            if begin is None:
-                begin = starts[recorded] = floored(recorded, unit, every)
-            groups[begin].add(*rest)
+        for begin, slot, decision, enforced, status, calls in self._counted(
+            columns, Where(filters)
+        ):
+            column = found.get(begin)
+            if column is None:
+                column = found[begin] = Column()
+            column.calls += calls
+            if enforced and decision != "allow" and decision is not None:
+                column.refused += calls
             if slot is not None:
-                slots[begin][slot] += rest[-1]
-        found = []
-        for begin, each in sorted(groups.items()):
-            median, high = percentiles(slots[begin].items(), 0.5, 0.95)
-            found.append(
-                Activity(
-                    start=begin,
-                    calls=each.calls,
-                    refused=each.refused,
-                    failed=each.failed,
-                    p50_us=median,
-                    p95_us=high,
-                )
-            )
-        return found
+                column.slots[slot] = column.slots.get(slot, 0) + calls
+            if status is not None and status not in GOOD:
+                column.failed += calls
+        return [column.told(begin) for begin, column in merged(found, unit, every)]
 
     def freshness(self) -> Freshness:
         """As `AuditLog` says."""
@@ -385,92 +375,6 @@ class Where:
 
 def _limit(limit: int | None) -> str:
     return "" if limit is None else f" LIMIT {int(limit)}"
-
-
-_Counted = TypeVar("_Counted", Caller, Refusal)
-
-
-def _largest(groups: list[_Counted], limit: int | None) -> list[_Counted]:
-    """The largest of `groups`, of those that are equal the latest, and the same ones each time."""
-    groups.sort(key=lambda group: (group.agent or "", group.tool or ""))
-    groups.sort(key=lambda group: (group.calls, group.last), reverse=True)
-    return groups[:limit]
-
-
-class _Sum:
-    """Adds up groups of calls."""
-
-    __slots__ = ("calls", "failed", "first", "last", "refused")
-
-    def __init__(self) -> None:
-        self.calls = self.refused = self.failed = 0
-        self.first = self.last = ""
-
-    def add(
-        self,
-        decision: str | None,
-        enforced: int,
-        status: str | None,
-        calls: int,
-        first: str = "",
-        last: str = "",
-    ) -> None:
-        self.calls += calls
-        if decision not in (None, "allow") and enforced:
-            self.refused += calls
-        if status is not None and status not in _GOOD:
-            self.failed += calls
-        self.first = min(first, self.first) if self.first else first
-        self.last = max(last, self.last)
-
-
-class _Performance:
-    """Adds up groups of calls of one upstream or tool."""
-
-    def __init__(self) -> None:
-        self._passed = self._unknown = 0
-        self._statuses: dict[str | None, int] = defaultdict(int)
-        self._slots: dict[int, int] = defaultdict(int)
-        self._longest_us: int | None = None
-
-    def add(
-        self,
-        decision: str | None,
-        enforced: int,
-        method: str | None,
-        status: str | None,
-        slot: int | None,
-        calls: int,
-        longest_us: int | None,
-    ) -> None:
-        self._statuses[status] += calls
-        if decision == "allow" or not enforced:
-            self._passed += calls
-            if status is None and method != HOST_METHOD:
-                self._unknown += calls
-        if slot is not None and longest_us is not None:
-            self._slots[slot] += calls
-            self._longest_us = max(longest_us, self._longest_us or 0)
-
-    def told(self, upstream: str, tool: str) -> Performance:
-        median, high, highest = percentiles(self._slots.items(), 0.5, 0.95, 0.99)
-        statuses = self._statuses
-        return Performance(
-            upstream=upstream,
-            tool=tool or None,
-            calls=sum(statuses.values()),
-            passed=self._passed,
-            errors=statuses["error"] + statuses["tool_error"],
-            timeouts=statuses["timeout"],
-            lost=statuses["upstream_lost"],
-            cancelled=statuses["cancelled"],
-            unanswered=statuses["unanswered"],
-            unknown=self._unknown,
-            p50_us=median,
-            p95_us=high,
-            p99_us=highest,
-            max_us=self._longest_us,
-        )
 
 
 def _call(decision: bytes, outcome: bytes | None) -> Call:
