@@ -92,6 +92,21 @@ class TestCalls:
         taken.end()
         counting.taken(reservation(amount=1))
 
+    def test_only_the_call_that_never_left_is_taken_back(self, counting: Counting) -> None:
+        _, unsent = counting.decide(reservation())
+        counting.taken(reservation())
+        assert unsent is not None
+        unsent.end()
+        assert counting.standing == [1]
+
+    def test_what_is_over_anyway_is_not_taken_back(self, counting: Counting) -> None:
+        _, unsent = counting.decide(reservation())
+        assert unsent is not None
+        counting.clock.now += 60
+        counting.taken(reservation())
+        unsent.end()
+        assert counting.standing == [1]
+
     def test_what_is_counted_for_one_is_not_counted_for_another(self, counting: Counting) -> None:
         counting.taken(reservation(amount=1, agent="a"))
         counting.taken(reservation(amount=1, agent="b"))
@@ -151,7 +166,16 @@ class TestTogether:
         minute, hour = reservation(amount=1), reservation(amount=1, period_s=3_600, rule="hourly")
         parallel = reservation("in_flight", 1, rule="one")
         counting.taken(minute, hour, parallel)
-        assert counting.refused(parallel, minute, hour).rule == "hourly"
+        for order in ((parallel, minute, hour), (hour, minute, parallel)):
+            assert counting.refused(*order).rule == "hourly"
+        counting.clock.now += 59.5
+        for other in ((parallel, minute), (minute, parallel)):
+            assert counting.refused(*other).rule == "few"
+
+    def test_of_limits_that_are_free_at_once_the_first_is_named(self, counting: Counting) -> None:
+        both = (reservation("in_flight", 1, rule="a"), reservation("in_flight", 1, rule="b"))
+        counting.taken(*both)
+        assert counting.refused(*both).rule == "a"
 
     def test_a_task_is_refused_where_its_end_or_result_matter(self, counting: Counting) -> None:
         verdict, taken = counting.decide(reservation("in_flight"), as_task=True)
