@@ -147,10 +147,11 @@ def test_a_call_that_waits_for_a_person_takes_nothing_until_it_goes(limited: Wor
     with limited.connect() as client:
         client.open()
         client.send(call("first", "echo", {"n": 1}), call("second", "echo", {"n": 2}))
-        first, second = person.waiting(limited, 2)
-        person.approve(limited, first)
+        somebody = person.Person(limited.env, limited.root)
+        first, second = somebody.waiting(2)
+        somebody.approve(first)
         limited.wait_for(lambda: limited.calls())
-        person.approve(limited, second)
+        somebody.approve(second)
         answers = [client.answer("first"), client.answer("second")]
     assert sorted(refused(answer) for answer in answers) == [False, True]
     assert len(limited.calls()) == 1
