@@ -367,27 +367,32 @@ class TestTheClient:
         assert said["approval"] == params["_meta"]["io.github.mcp-tool-gateway/approval"]
         assert decisions(by_client)[0]["approval"] == said["approval"]
 
-    @pytest.mark.parametrize(
-        ("content", "action", "text"),
-        [
-            ({"decision": "deny"}, "accept", "a person was asked and denied it"),
-            (None, "decline", "a person was asked and denied it"),
-            (None, "cancel", "no answer of a person's"),
-            ({}, "accept", "no answer of a person's"),
-            (None, "accept", "no answer of a person's"),
-            ({"decision": True}, "accept", "no answer of a person's"),
-            ({"decision": "approve", "remember": "60m"}, "accept", "no answer of a person's"),
-            ({"decision": "approve", "remember": ["call"]}, "accept", "no answer of a person's"),
-        ],
-    )
-    def test_anything_but_yes_refuses(
-        self, by_client: World, content: Any, action: str, text: str
-    ) -> None:
+    def test_anything_but_yes_refuses(self, by_client: World) -> None:
+        denied, nothing = "a person was asked and denied it", "no answer of a person's"
+        answers: list[tuple[Any, str, str]] = [
+            ({"decision": "deny"}, "accept", denied),
+            (None, "decline", denied),
+            (None, "cancel", nothing),
+            ({}, "accept", nothing),
+            (None, "accept", nothing),
+            ({"decision": "approve"}, "cancel", nothing),
+            ({"decision": True}, "accept", nothing),
+            ({"decision": "approve", "remember": "60m"}, "accept", nothing),
+            ({"decision": "approve", "remember": ["call"]}, "accept", nothing),
+        ]
         with by_client.connect() as client:
             client.open(**FORM)
-            client.send(call(1, "echo"))
-            client.send(answered(client.told("elicitation/create"), content, action))
-            assert text in text_of(client.answer(1))
+            for number, (content, action, text) in enumerate(answers):
+                client.forget()
+                client.send(call(number, "echo"))
+                client.send(answered(client.told("elicitation/create"), content, action))
+                assert text in text_of(client.answer(number)), (content, action)
+            client.forget()
+            client.send(call("error", "echo"))
+            question = client.told("elicitation/create")
+            error = {"code": -32601, "message": "Method not found"}
+            client.send(frame({"id": question["id"], "error": error}))
+            assert nothing in text_of(client.answer("error"))
         assert by_client.calls() == []
 
     def test_that_cannot_ask_gets_a_refusal_at_once(self, by_client: World, connect: Open) -> None:
@@ -401,15 +406,6 @@ class TestTheClient:
                 assert "nobody could be asked" in text_of(client.call("echo"))
         assert by_client.calls() == []
         assert person.events(by_client) == []
-
-    def test_an_error_of_its_own_refuses(self, by_client: World) -> None:
-        with by_client.connect() as client:
-            client.open(**FORM)
-            client.send(call(1, "echo"))
-            question = client.told("elicitation/create")
-            error = {"code": -32601, "message": "Method not found"}
-            client.send(frame({"id": question["id"], "error": error}))
-            assert "no answer of a person's" in text_of(client.answer(1))
 
     def test_a_rule_that_demands_a_known_person_does_not_ask_it(self, asked: World) -> None:
         asked.settings["approvals"] = {"by": ["client", "command"]}
@@ -692,20 +688,20 @@ class TestStateless:
                 assert client.ask("tools/call", made_up, **FORM)["result"]["isError"]
         assert by_client.calls() == []
 
-    @pytest.mark.parametrize(
-        ("content", "action"),
-        [({"decision": "deny"}, "accept"), (None, "decline"), (None, "cancel"), ({}, "accept")],
-    )
-    def test_anything_but_yes_refuses(
-        self, by_client: World, http: bool, content: Any, action: str
-    ) -> None:
+    def test_anything_but_yes_refuses(self, by_client: World, http: bool) -> None:
         with stateless(by_client, http) as inbox:
             client = StatelessClient(inbox)
-            question = client.ask("tools/call", ECHO, **FORM)["result"]
-            back = {**ECHO, **brought(question, content, action)}
-            assert client.ask("tools/call", back, **FORM)["result"]["isError"]
-            back = {**ECHO, **brought(question, {"decision": "approve"})}
-            assert client.ask("tools/call", back, **FORM)["result"]["isError"]
+            for content, action in (
+                ({"decision": "deny"}, "accept"),
+                (None, "decline"),
+                (None, "cancel"),
+                ({}, "accept"),
+            ):
+                question = client.ask("tools/call", ECHO, **FORM)["result"]
+                back = {**ECHO, **brought(question, content, action)}
+                assert client.ask("tools/call", back, **FORM)["result"]["isError"]
+                back = {**ECHO, **brought(question, {"decision": "approve"})}
+                assert client.ask("tools/call", back, **FORM)["result"]["isError"]
         assert by_client.calls() == []
 
     def test_what_the_command_answered_meanwhile_counts_when_it_comes_back(
