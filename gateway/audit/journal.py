@@ -155,13 +155,23 @@ class Journal:
         checkpoints = self._checkpoints
         if checkpoints is None or self._file is None or self._closed:
             return
-        record, publish = checkpoints.sign()
+        try:
+            # Another segment or a gap first: nothing may come between what is signed and the note.
+            self._write([])
+            record, publish = checkpoints.sign()
+            self._put([record])
+        except AuditUnavailable as error:
+            self._failure = error
+            return
 
         def committed(error: AuditUnavailable | None) -> None:
             if error is None:
                 publish()
 
-        self.append(record, committed)
+        if self._commit is None:
+            committed(None)
+        else:
+            self._commit.submit(_waiting((committed,), 1))
 
     def close(self) -> None:
         """Write the closing record if that is possible and let go of the file.
@@ -220,7 +230,7 @@ class Journal:
             if self._lost or self._unsynced:
                 self._put([self._gap(), *records])
                 self._lost = self._unsynced = 0
-            else:
+            elif records:
                 self._put(records)
         except AuditUnavailable as error:
             self._lost += len(records)

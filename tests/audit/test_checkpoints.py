@@ -2,6 +2,7 @@
 
 import asyncio
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from gateway.audit.errors import AuditUnavailable
 from gateway.audit.files import checkpoints_file
 from gateway.audit.journal import Journal
 from gateway.audit.notes import Signer, parse_note
+from gateway.audit.segments import SegmentLimits
 from gateway.audit.signing_keys import (
     create_key,
     own_signer,
@@ -111,6 +113,42 @@ def test_it_is_signed_again_and_again(log: Path, signer: Signer) -> None:
     report = report_on(log)
     assert report.findings == ()
     assert report.journals[0].checkpoints >= 4
+    assert independent.verify(log, keys_of(log)) == []
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_nothing_comes_between_what_is_signed_and_its_note(
+    log: Path, signer: Signer, durability: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a new segment nor a gap."""
+    write_all = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if b'"name":"lost"' in data:
+            raise OSError(28, "No space left on device")
+        return write_all(descriptor, data)
+
+    async def scenario() -> None:
+        journal = Journal.open(
+            log,
+            durability=durability,
+            checkpoints=Checkpoints(log, [signer]),
+            segments=SegmentLimits(max_bytes=2000),
+        )
+        for number in range(12):
+            journal.append(decision(decision="deny"), lambda _: None)
+            if number % 3 == 0:
+                journal.append(decision(name="lost"), lambda _: None)
+            await asyncio.sleep(0.01)
+            journal.checkpoint()
+        journal.close()
+
+    monkeypatch.setattr("gateway.audit.journal.os.write", full)
+    asyncio.run(scenario())
+    report = report_on(log)
+    assert {each.code for each in report.findings} == {"gap"}
+    assert report.journals[0].checkpoints == 13
+    assert report.journals[0].segments > 3
     assert independent.verify(log, keys_of(log)) == []
 
 
