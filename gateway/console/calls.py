@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.audit.calls import Cursor
 from gateway.console.answers import page
 from gateway.console.asking import asked, cursor, place
+from gateway.console.rendering import particulars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,7 +121,6 @@ async def story(desk: Desk, request: Request, session: Session) -> Response:
         "story.html",
         title="One call",
         call=call,
-        decision=decision,
         outcome=outcome,
         arguments=decision.get("arguments"),
         rest=_rest(decision),
@@ -207,9 +207,8 @@ def _timeline(told: Story) -> list[tuple[str, str, str]]:
 
 
 def _event(event: LoggedEvent) -> tuple[str, str, str]:
-    data = event.fields().get("data") or {}
-    particulars = ", ".join(f"{key} {_text(value)}" for key, value in data.items() if key != "text")
-    return event.row.time, event.row.event or event.row.kind, particulars
+    told = [f"{key} {_text(value)}" for key, value in particulars(event) if key != "text"]
+    return event.row.time, event.row.event or event.row.kind, ", ".join(told)
 
 
 def _place(line: bytes) -> dict[str, object]:

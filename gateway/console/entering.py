@@ -51,7 +51,7 @@ class RefusedEntries:
 def login(desk: Desk, request: Request) -> Response:
     """GET: the page to come in by, or what the link leads to."""
     code = request.query_params.get("code")
-    if code is None:
+    if code is None or request.method == "HEAD":  # a look at a link does not spend it
         return login_page(desk, request)
     return _come_in(desk, request, desk.access.follow_link(code), "link")
 

@@ -12,6 +12,7 @@ from gateway.audit.calls import Filters
 from gateway.config.settings import HttpEntry, SseEntry, UpstreamEntry
 from gateway.console.answers import page
 from gateway.console.asking import SPANS, span
+from gateway.console.rendering import particulars
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         """Why it was last lost."""
         if self.last is None or self.last.row.event != "upstream.exited":
             return ""
-        data = self.last.fields().get("data") or {}
-        return str(data.get("reason", ""))
+        return str(dict(particulars(self.last)).get("reason", ""))
 
     @property
     def state(self) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.console.site import Desk
 
 MAX_ROWS: Final = 300
+MAX_AGENTS: Final = 30
 PAGE_EVENTS: Final = 60
 _MAX_REFUSALS: Final = 100
 _MAX_DRIFT: Final = 500
@@ -49,6 +50,7 @@ class _Table(msgspec.Struct, frozen=True):
     agents: list[str] = []
     groups: list[tuple[str, list[tuple[Row, list[Cell]]]]] = []
     left_off: int = 0
+    agents_left_off: int = 0
     asked: list[str] = []
     """The upstreams whose tools are known from the upstreams themselves."""
     configuration: str = ""
@@ -87,6 +89,7 @@ def _table(desk: Desk, only: str | None, wanted: str) -> _Table:
     snapshot = loaded.snapshot
     catalogs = {} if desk.site.live is None else dict(desk.site.live.catalogs)
     agents = [each for each in snapshot.agents.values() if only in (None, each.name)]
+    left_off, agents = len(agents[MAX_AGENTS:]), agents[:MAX_AGENTS]
     rows = rows_of(agents, snapshot.rules.rules, catalogs)
     rows = tuple(row for row in rows if wanted.lower() in row.tool_id.lower())
     shown = rows[:MAX_ROWS]
@@ -101,6 +104,7 @@ def _table(desk: Desk, only: str | None, wanted: str) -> _Table:
         [each.name for each in agents],
         groups,
         len(rows) - len(shown),
+        left_off,
         sorted(catalogs),
         loaded.settings.path,
         snapshot.observe,

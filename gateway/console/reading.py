@@ -12,7 +12,6 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from gateway.audit.log import AuditLog
-from gateway.errors import UserError
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class Reading:
                 self._refreshed_s = time.monotonic()
             with self._log.snapshot():
                 return question(self._log)
-        except UserError:
+        except BaseException:
             log, self._log = self._log, None
             self._refreshed_s = float("-inf")
             if log is not None:

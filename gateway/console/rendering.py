@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import jinja2
 from markupsafe import Markup
 
 from gateway.escaping import escape, escaped
+
+if TYPE_CHECKING:
+    from gateway.audit.log import LoggedEvent
 
 MAX_CHARS: Final = 2_000
 """What of one text is shown in a page; the whole can be fetched as plain text."""
@@ -130,10 +133,12 @@ def duration(microseconds: int | None) -> str:
     return f"{microseconds / 1_000_000:.1f} s"
 
 
-def size(size_bytes: int | None) -> str:
-    """A size in the unit that suits it."""
+def size(size_bytes: object) -> str:
+    """A size in the unit that suits it; whatever else stands in its place, as it is."""
     if size_bytes is None:
         return NOTHING
+    if not isinstance(size_bytes, int):
+        return str(size_bytes)
     if size_bytes < 1024:
         return f"{size_bytes} bytes"
     amount = float(size_bytes)
@@ -155,6 +160,14 @@ def link(path: str, **query: object) -> str:
     return path + ("?" + urlencode(wanted, quote_via=quote) if wanted else "")
 
 
+def particulars(event: LoggedEvent) -> list[tuple[str, object]]:
+    """What an event says beside its name. Somebody may have changed the log: it may be anything."""
+    data = event.fields().get("data")
+    if isinstance(data, dict):
+        return list(data.items())
+    return [] if data is None else [("data", data)]
+
+
 class Templates:
     """The templates of the console below the path `base`."""
 
@@ -174,6 +187,7 @@ class Templates:
             "as_is": as_is,
             "plain": plain,
             "lines": lines,
+            "particulars": particulars,
             "pretty_json": pretty_json,
             "when": when,
             "duration": duration,

@@ -1,5 +1,6 @@
 """Audit logs for the console to show: a usual one, one of hostile texts, a large one."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -143,6 +144,29 @@ def hostile(directory: Path) -> dict[str, str]:
             event(journal, datetime.now(UTC), name, upstream=text, agent=text, reason=text)
     journal.close()
     return identifiers
+
+
+def odd(directory: Path) -> None:
+    """What no gateway writes, and whoever can change the log can: other types in odd places."""
+    (directory / "journal").mkdir(parents=True)
+    base = {"time": as_recorded(datetime.now(UTC)), "v": 1, "writer": "odd", "prev": "x"}
+    call = {"kind": "decision", "call": "odd-1", "agent": "a", "tool": "t", "upstream": "u"}
+    lines: list[dict[str, Any]] = [
+        {**call, "decision": "<b>", "arguments": "text", "client": [1], "trace": {"a": 1}},
+        {**call, "call": "../..", "decision": "deny", "host": {"x": {"y": [None]}}},
+        {"kind": "outcome", "call": "odd-1", "status": "?", "result_size_bytes": "1"},
+        *(
+            {"kind": "event", "event": name, "upstream": "u", "data": data}
+            for name in ("upstream.exited", "tool.changed", "approval.answered")
+            for data in ([1, {"a": 2}], "text", 7, {"reason": {"deep": []}, "text": 5})
+        ),
+    ]
+    (directory / "journal" / "odd.jsonl").write_bytes(
+        b"".join(
+            json.dumps({**base, **line, "seq": number}).encode() + b"\n"
+            for number, line in enumerate(lines, 1)
+        )
+    )
 
 
 def event(journal: Journal, moment: datetime, name: str, **data: Any) -> None:

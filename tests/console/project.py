@@ -47,6 +47,8 @@ def shown_world(root: Path, *, log: str = "usual", calls: int = 240) -> World:
     world.settings["policies"] = ["policies"]
     if log == "usual":
         logs.usual(root / "audit", calls)
+    elif log == "odd":
+        logs.odd(root / "audit")
     elif log == "hostile":
         logs.hostile(root / "audit")
     return world

@@ -94,7 +94,7 @@ def world(tmp_path: Path) -> World:
 
 class TestPages:
     @pytest.mark.parametrize("path", PAGES)
-    @pytest.mark.parametrize("log", ["usual", "none", "hostile"])
+    @pytest.mark.parametrize("log", ["usual", "none", "hostile", "odd"])
     def test_every_page_can_be_made_of_every_log(
         self, worlds: dict[str, TestClient], path: str, log: str
     ) -> None:
@@ -142,6 +142,15 @@ class TestPages:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u200b\u202e\ufeff]", text)
         assert 'href="javascript' not in text
         assert len(text) < 300_000
+
+    def test_a_call_that_somebody_has_made_up_is_shown(self, worlds: dict[str, TestClient]) -> None:
+        text = worlds["odd"].get("/console/calls/odd-1").text
+        assert "&lt;b&gt;" in text
+        assert "<b>" not in text
+
+    def test_a_link_of_the_list_leads_nowhere_else(self, worlds: dict[str, TestClient]) -> None:
+        text = worlds["odd"].get("/console/calls").text
+        assert 'href="/console/calls/..%2F..' in text
 
     def test_a_log_that_cannot_be_read_is_told_of(self, world: World) -> None:
         client = world.client(READER)
@@ -223,6 +232,11 @@ class TestEntering:
         assert world.client().get(f"/console/login?code={code}").status_code == 403
         assert [event for event, _ in world.recorded] == ["console.opened", "console.refused"]
         assert world.recorded[0][1]["user"] == "anna"
+
+    def test_a_look_at_a_link_does_not_spend_it(self, world: World) -> None:
+        code = world.access.new_link()
+        assert world.client().head(f"/console/login?code={code}").status_code == 200
+        assert world.client().get(f"/console/login?code={code}").status_code == 303
 
     def test_a_token_opens_a_session_of_its_role(self, world: World) -> None:
         assert world.client(TOKEN).get("/console/").status_code == 200
@@ -366,6 +380,7 @@ def worlds(
         "usual": usual,
         "none": World(tmp_path_factory.mktemp("none"), log="none"),
         "hostile": World(hostile_root, log="hostile"),
+        "odd": World(tmp_path_factory.mktemp("odd"), log="odd"),
     }
     return {name: each.client(READER) for name, each in made.items()}
 

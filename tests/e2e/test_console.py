@@ -43,11 +43,18 @@ class TestOnLoopback:
             with HttpClient(served.url()) as client:
                 client.open()
                 client.ask("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+                client.ask("tools/call", {"name": "hidden", "arguments": {}})
+                client.ask("resources/read", {"uri": "file:///x"})
+                client.ask("nonsense/method")
             link = link_of(served)
             assert visitor.get(link).status_code == 303
             page = visitor.get(f"{served.base}/console/calls")
             assert page.status_code == 200
             assert "mcp__canary__echo" in page.text
+            stories = re.findall(r'href="(/console/calls/[^"]+)"', page.text)
+            assert len(stories) >= 3
+            for path in stories:
+                assert visitor.get(served.base + path).status_code == 200
             matrix = visitor.get(f"{served.base}/console/matrix").text
             assert "known from themselves: canary" in matrix
             drift = visitor.get(f"{served.base}/console/upstreams").text
@@ -57,6 +64,25 @@ class TestOnLoopback:
         assert opened["data"]["by"] == "link"
         assert opened["data"]["role"] == "approver"
         assert len(ready.events("console.refused")) == 1
+
+    def test_a_tool_that_is_not_as_it_was_pinned_is_named(
+        self, ready: World, visitor: httpx.Client
+    ) -> None:
+        ready.write()
+        assert ready.gateway("pin").returncode == 0
+        changed = {"type": "object", "properties": {"text": {"type": "integer"}}}
+        ready.script(tools=[{"name": "echo", "inputSchema": changed}])
+        with ready.serve() as served:
+            visitor.get(link_of(served))
+            before = visitor.get(f"{served.base}/console/drift").text
+            assert "No upstream was asked" in before
+            with HttpClient(served.url()) as client:
+                client.open()
+                client.ask("tools/list")
+            page = visitor.get(f"{served.base}/console/drift").text
+            assert "mcp__canary__echo" in page
+            assert "gateway.lock:" in page
+            assert "tool.changed" in page
 
     def test_a_token_of_an_agent_opens_nothing(self, ready: World, visitor: httpx.Client) -> None:
         token = ready.token("tester")
