@@ -81,7 +81,7 @@ class TestOnLoopback:
                 client.ask("tools/list")
             page = visitor.get(f"{served.base}/console/drift").text
             assert "mcp__canary__echo" in page
-            assert "gateway.lock:" in page
+            assert "gateway.lock</bdi>:" in page
             assert "tool.changed" in page
 
     def test_a_token_of_an_agent_opens_nothing(self, ready: World, visitor: httpx.Client) -> None:
