@@ -41,7 +41,7 @@ def json_line(value: object) -> str:
     """`value` (builtins, structs, dataclasses) as one line of ASCII JSON."""
     import msgspec  # not needed by the commands that never print JSON
 
-    line = json.dumps(msgspec.to_builtins(value), ensure_ascii=True, separators=(",", ":"))
+    line = json.dumps(value, default=msgspec.to_builtins, separators=(",", ":"))
     return line.replace("\x7f", "\\u007f")
 
 
