@@ -18,24 +18,21 @@ Unit: TypeAlias = Literal["minute", "hour", "day", "month"]
 Dimension: TypeAlias = Literal["agent", "tool", "upstream"]
 
 CHANGES: Final = (
-    "agent.",
+    "anchor.",
     "approval.",
-    "catalog.",
+    "checkpoint.failed",
     "configuration.",
     "instructions.",
     "journal.gap",
-    "limits.",
-    "pins.",
-    "policy.",
-    "retention.",
+    "journal.pruned",
+    "store.",
     "tool.",
-    "trust.",
     "upstream.exited",
     "upstream.ready",
     "upstream.started",
     "upstream.stopped",
 )
-"""Beginnings of the events that tell what changed: in what is permitted, offered or running."""
+"""Beginnings of the events that tell what changed: what is permitted, offered, running or kept."""
 
 
 class LoggedEvent(msgspec.Struct, frozen=True):

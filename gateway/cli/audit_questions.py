@@ -132,8 +132,9 @@ def changes(
 ) -> None:
     """Tell what changed and when, the newest last.
 
-    Configuration and policies, trust, approvals, definitions of tools, instructions, starts and
-    exits of upstreams.
+    Configuration with policies and pins, what was accepted by `gateway trust`, approvals,
+    definitions of tools, instructions, starts and exits of upstreams, and of the log itself: gaps,
+    deleted segments, failed anchors, its store.
     """
     with opened_log(source) as log:
         events = log.events(Filters(**filters), limit + 1, beginnings=beginnings or CHANGES)
