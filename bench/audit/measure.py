@@ -28,11 +28,15 @@ T = TypeVar("T")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """How long one question took, in milliseconds: at first, and the median of the next ones."""
+    """How long one question took, in milliseconds: at first, and the median of the next ones.
+
+    `processor_ms` is what this process computed for it, without what others took meanwhile.
+    """
 
     question: str
     first_ms: float
     again_ms: float
+    processor_ms: float
     answers: int
 
 
@@ -40,6 +44,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What one store is like with the whole log in it."""
 
     filling_s: float
+    processor_s: float  # of this process
     size_bytes: int
     asked: list[Asked]
 
@@ -51,6 +56,7 @@ class Results(msgspec.Struct, frozen=True):
     records: int
     calls: int
     append_s: float
+    append_processor_s: float
     journal_bytes: int
     packed_bytes: int
     verify_s: float
@@ -75,7 +81,7 @@ def measure(records: int, *, postgres: bool, say: Callable[[str], None]) -> Resu
         _settled(directory)
         journal_bytes = _size(directory / "journal")
         say("verifying")
-        verify_s, report = _timed(lambda: verify(directory, processes=os.cpu_count() or 1))
+        (verify_s, _), report = _timed(lambda: verify(directory, processes=os.cpu_count() or 1))
         if any(finding.severity == "tampering" for finding in report.findings):
             raise RuntimeError(f"the log does not verify: {report.findings}")
         say("indexing")
@@ -98,6 +104,7 @@ def measure(records: int, *, postgres: bool, say: Callable[[str], None]) -> Resu
             records=written.records,
             calls=written.calls,
             append_s=written.seconds,
+            append_processor_s=written.processor_s,
             journal_bytes=journal_bytes,
             packed_bytes=packed_bytes,
             verify_s=verify_s,
@@ -150,18 +157,20 @@ def _ask(log: AuditLog) -> tuple[list[Asked], dict[str, Any]]:
     asked: list[Asked] = []
     answers: dict[str, Any] = {}
     for question, answer in questions(log).items():
-        first_s, answers[question] = _timed(answer)
-        again_s = statistics.median(_timed(answer)[0] for _ in range(AGAIN))
-        asked.append(Asked(question, first_s * 1e3, again_s * 1e3, len(answers[question])))
+        first, answers[question] = _timed(answer)
+        again = [_timed(answer)[0] for _ in range(AGAIN)]
+        clock_s, processor_s = map(statistics.median, zip(*again, strict=True))
+        found = len(answers[question])
+        asked.append(Asked(question, first[0] * 1e3, clock_s * 1e3, processor_s * 1e3, found))
     return asked, answers
 
 
 def _index(directory: Path) -> tuple[Stored, dict[str, Any]]:
     with Index.open(directory) as index:
-        filling_s, _ = _timed(index.refresh)
+        filling, _ = _timed(index.refresh)
         asked, answers = _ask(index)
     size_bytes = sum(path.stat().st_size for path in directory.glob("index.sqlite*"))
-    return Stored(filling_s, size_bytes, asked), answers
+    return Stored(*filling, size_bytes, asked), answers
 
 
 def _answers_of(directory: Path) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def _postgres(directory: Path) -> Stored:
     from tests.real.store import copy, store_of
 
     with store_of(None, shared_buffers="256MB", log_statement="none", max_wal_size="4GB") as store:
-        filling_s, _ = _timed(lambda: copy(directory, store.gateway))
+        filling, _ = _timed(lambda: copy(directory, store.gateway))
         with store.owner.connect() as connection:
             ((size_bytes,),) = connection.execute("SELECT pg_database_size('audit')").fetchall()
         server = store.postgres.address("postgres", database="audit")
@@ -186,7 +195,7 @@ def _postgres(directory: Path) -> Stored:
             connection.execute("VACUUM ANALYZE")  # as the server does by itself after a while
         with _closing(PostgresLog.open(store.reader)) as log:
             asked, _ = _ask(log)
-    return Stored(filling_s, size_bytes, asked)
+    return Stored(*filling, size_bytes, asked)
 
 
 def _compressed(directory: Path) -> tuple[int, float]:
@@ -196,7 +205,7 @@ def _compressed(directory: Path) -> tuple[int, float]:
     with Index.open(directory) as index:
         index.refresh()
         (some,) = index.calls(Filters(until="2026-01-15T00:00:00.000000Z"), 1, lines=False)
-        show_s, _ = _timed(lambda: index.call(some.decision.call or ""))
+        (show_s, _), _ = _timed(lambda: index.call(some.decision.call or ""))
     return _size(directory / "journal"), show_s * 1e3
 
 
@@ -210,10 +219,11 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.iterdir())
 
 
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    started = time.perf_counter()
+def _timed(work: Callable[[], T]) -> tuple[tuple[float, float], T]:
+    """How long it took, by the clock and of this process's computing, and what came of it."""
+    clock_s, processor_s = time.perf_counter(), time.process_time()
     result = work()
-    return time.perf_counter() - started, result
+    return (time.perf_counter() - clock_s, time.process_time() - processor_s), result
 
 
 @contextmanager

@@ -30,11 +30,17 @@ def summary(results: Results) -> str:
     """All figures of a run, in markdown."""
     records = results.records
     rows = [
-        ("appending, one record at a time", _rate(records, results.append_s)),
+        (
+            "appending, one record at a time",
+            _rate(records, results.append_s, results.append_processor_s),
+        ),
         ("journals on the disk", _size(results.journal_bytes, records)),
         ("the same compressed", _size(results.packed_bytes, records)),
         (f"`verify` with {results.cpus} processes", _rate(records, results.verify_s)),
-        ("indexing from nothing", _rate(records, results.index.filling_s)),
+        (
+            "indexing from nothing",
+            _rate(records, results.index.filling_s, results.index.processor_s),
+        ),
         ("the index on the disk", _size(results.index.size_bytes, records)),
         ("one call of a compressed segment", f"{results.packed_show_ms:.0f} ms"),
         (
@@ -63,12 +69,13 @@ def summary(results: Results) -> str:
 
 
 def _questions(index: Stored, postgres: Stored | None) -> list[str]:
-    heading, line = "| question, in milliseconds | index, first | again |", "|---|---:|---:|"
+    heading = "| question, in milliseconds | index, first | again | processor |"
+    line = "|---|---:|---:|---:|"
     if postgres is not None:
         heading, line = f"{heading} PostgreSQL, first | again |", f"{line}---:|---:|"
     rows = [heading, line]
     for number, asked in enumerate(index.asked):
-        cells = [asked.question, _ms(asked.first_ms), _ms(asked.again_ms)]
+        cells = [asked.question, *map(_ms, (asked.first_ms, asked.again_ms, asked.processor_ms))]
         if postgres is not None:
             there = postgres.asked[number]
             cells += [_ms(there.first_ms), _ms(there.again_ms)]
@@ -76,8 +83,11 @@ def _questions(index: Stored, postgres: Stored | None) -> list[str]:
     return rows
 
 
-def _rate(records: int, seconds: float) -> str:
-    return f"{records / seconds:,.0f} records/s ({seconds:.1f} s)"
+def _rate(records: int, seconds: float, processor_s: float | None = None) -> str:
+    told = f"{records / seconds:,.0f} records/s ({seconds:.1f} s"
+    if processor_s is None:
+        return f"{told})"
+    return f"{told}; {processor_s:.1f} s of one processor)"
 
 
 def _size(size_bytes: int, records: int) -> str:
