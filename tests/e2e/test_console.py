@@ -82,7 +82,8 @@ class TestOnLoopback:
             page = visitor.get(f"{served.base}/console/drift").text
             assert "mcp__canary__echo" in page
             assert "gateway.lock</bdi>:" in page
-            assert "tool.changed" in page
+            # What the log tells is at most a second old.
+            until(lambda: "tool.changed" in visitor.get(f"{served.base}/console/drift").text)
 
     def test_a_token_of_an_agent_opens_nothing(self, ready: World, visitor: httpx.Client) -> None:
         token = ready.token("tester")
