@@ -218,7 +218,8 @@ class TestNews:
         before = len(session.world.events("frame.dropped"))
         session.client.call("changed", {"method": "notifications/made/up"})
         assert [message for message in session.client.messages if "method" in message] == []
-        assert len(session.world.events("frame.dropped")) == before + 1
+        # An event is written in the turn after what it tells of.
+        session.world.wait_for(lambda: len(session.world.events("frame.dropped")) == before + 1)
 
     def test_changed_roots_reach_the_upstream(self, session: Session) -> None:
         session.client.send(frame({"method": "notifications/roots/list_changed"}))
