@@ -58,7 +58,8 @@ class TestProgress:
             )
             assert text_of(answer) == "asked"
         assert [message for message in session.client.messages if "method" in message] == []
-        assert len(session.world.events("frame.dropped")) == before + len(tokens)
+        wanted = before + len(tokens)
+        session.world.wait_for(lambda: len(session.world.events("frame.dropped")) == wanted)
 
 
 class TestCancellation:
