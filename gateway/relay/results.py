@@ -54,7 +54,7 @@ class Results:
             treated,
             treatments,
             answer,
-            _Where(
+            Where(
                 _source(call),
                 call.id[-_NONCE_CHARS:],
                 tool=call.action.method in ("tools/call", "tasks/result"),
@@ -90,7 +90,7 @@ class Results:
         return found if found.observed != Treatment() else None
 
 
-class _Where(msgspec.Struct, frozen=True):
+class Where(msgspec.Struct, frozen=True):
     """What an answer is to: named in a mark, with what its upstream cannot know; and its form."""
 
     source: str
@@ -99,7 +99,7 @@ class _Where(msgspec.Struct, frozen=True):
     modern: bool
 
 
-def treated(treatments: Treatments, answer: Response, where: _Where) -> Treated:
+def treated(treatments: Treatments, answer: Response, where: Where) -> Treated:
     """An answer by its rules. What goes wrong withholds it."""
     given, made = _treated(treatments.enforced, answer, where)
     observed: Counts = {}
@@ -109,7 +109,7 @@ def treated(treatments: Treatments, answer: Response, where: _Where) -> Treated:
     return Treated(given, Changes(made, observed) if made or observed else None)
 
 
-def _treated(treatment: Treatment, answer: Response, where: _Where) -> tuple[Response, Counts]:
+def _treated(treatment: Treatment, answer: Response, where: Where) -> tuple[Response, Counts]:
     size = len(answer.error or b"") if answer.result is None else answer.result.nbytes
     if treatment.max_bytes is not None and size > treatment.max_bytes:
         reason = (
@@ -129,7 +129,7 @@ def _treated(treatment: Treatment, answer: Response, where: _Where) -> tuple[Res
         return _withheld(answer, reason, where)
 
 
-def _read(treatment: Treatment, answer: Response, where: _Where) -> tuple[Response, Counts]:
+def _read(treatment: Treatment, answer: Response, where: Where) -> tuple[Response, Counts]:
     from gateway.policy.treating import Treating  # most gateways have no such rules
 
     treating = Treating(treatment, source=where.source, nonce=where.nonce)
@@ -153,7 +153,7 @@ def _number(text: str) -> msgspec.Raw:
 _decode = msgspec.json.Decoder(dict[str, object], float_hook=_number).decode
 
 
-def _withheld(answer: Response, reason: str, where: _Where) -> tuple[Response, Counts]:
+def _withheld(answer: Response, reason: str, where: Where) -> tuple[Response, Counts]:
     text = f"Withheld by the gateway: {reason}."
     if where.tool:
         result = memoryview(frames.tool_error(text, modern=where.modern))

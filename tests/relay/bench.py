@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway.agents import read_definitions
 from gateway.approvals.store import Store
 from gateway.audit.journal import Durability, Journal
@@ -15,6 +17,7 @@ from gateway.audit.reader import Problem, read_journals
 from gateway.identity.identity import SHARED, Identity
 from gateway.identity.spool import Spool
 from gateway.policy.compile import Rules, compile_snapshot
+from gateway.policy.results import ResultRule, ResultRules
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Grants, OperatorEntry, Snapshot, Standing, UpstreamTraits
 from gateway.relay.approvals import Approvals
@@ -232,6 +235,7 @@ class Bench:
         hook: bool = False,
         main_thread: str | None = None,
         policies: Sequence[Rule] = (),
+        results: Sequence[ResultRule] = (),
     ) -> None:
         self.directory = directory
         self.gate = Gate()
@@ -240,6 +244,7 @@ class Bench:
         self.traits = {name: UpstreamTraits(passthrough_unknown=passthrough) for name in upstreams}
         self.main_thread = main_thread
         self.policies = policies
+        self.results = results
         snapshot = self.compiled({"tester": declared, **(others or {})}, "d" * 64)
         recorder = self.recorder = Recorder(
             self.journal, Digester.open(directory), arguments="shape", arguments_for={}, snapshot=""
@@ -285,7 +290,8 @@ class Bench:
         ]
         main = None if self.main_thread is None else Standing("g.yaml", 3, self.main_thread)
         rules = Rules(read_definitions(files), {"tester": self.entry}, main, policies=self.policies)
-        return compile_snapshot(rules, self.traits, digest, observe=observe)
+        snapshot = compile_snapshot(rules, self.traits, digest, observe=observe)
+        return msgspec.structs.replace(snapshot, results=ResultRules(self.results))
 
     def another(self, client: ListedClient) -> StdioFront:
         """One more session of the same gateway."""
