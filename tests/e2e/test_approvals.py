@@ -104,15 +104,15 @@ class TestTheCommand:
         assert (decision["decision"], decision["rule"]) == ("deny", "ask-echo")
 
     def test_nobody_answering_refuses_the_call(self, asked: World, connect: Open) -> None:
-        asked.settings["approvals"] = {"timeout_s": 1}
+        asked.settings["approvals"] = {"timeout_s": 2}
         with connect(asked) as client:
             client.open()
             client.send(call(1, "echo", {"text": "hello"}))
             (request,) = person_of(asked).waiting()
             refused = client.answer(1)
             late = person_of(asked).answer(request, approved=True)
-        assert "nobody answered within 1 s" in text_of(refused)
-        assert "nobody answered within 1 s" in late
+        assert "nobody answered within 2 s" in text_of(refused)
+        assert "nobody answered within 2 s" in late
         assert asked.calls() == []
         assert [event for event, _ in person.events(asked)] == [
             "approval.requested",

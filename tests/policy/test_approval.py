@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.approval import Approval, Bound, Terms, rule_key, rule_keys
+from gateway.policy.approval import Approval, Bound, Terms, minutes, rule_key, rule_keys
 from gateway.policy.decide import decide
 from gateway.policy.rules import Rule
 from gateway.policy.snapshot import Snapshot
@@ -76,6 +76,13 @@ def test_an_approval_of_anything_else_lets_nothing_through(changes: dict[str, An
     assert decision.effect == "ask"
 
 
+def test_an_approval_counts_until_its_last_moment() -> None:
+    assert answered(ruled(ASK), approval(until=NOW)).allows
+    assert answered(ruled(ASK), approval(until=NOW - timedelta(microseconds=1))).refuses
+    naive = NOW.replace(tzinfo=None)
+    assert answered(ruled(ASK), approval(until=naive), now=naive).refuses
+
+
 def test_arguments_that_cannot_be_bound_are_not_covered() -> None:
     given = approval(bound=bound(arguments=""))
     assert answered(ruled(ASK), given, digest="").refuses
@@ -101,6 +108,11 @@ def test_a_rule_that_was_changed_is_another_one_and_one_that_was_moved_is_not() 
     assert rule_key(moved) == rule_key(ASK) != rule_key(changed)
     assert answered(ruled(moved), approval()).allows
     assert answered(ruled(changed), approval()).refuses
+
+
+def test_minutes_are_told_from_other_spans() -> None:
+    assert [minutes(each) for each in ("1m", "15m", "1440m")] == [1, 15, 1440]
+    assert [minutes(each) for each in ("call", "session", "0m", "15", "15mm")] == [None] * 5
 
 
 def test_a_rule_may_demand_that_the_person_is_known() -> None:
