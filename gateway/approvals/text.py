@@ -13,13 +13,10 @@ import msgspec
 from gateway.approvals.request import AskingRule
 from gateway.escaping import escape
 
-MAX_VALUE_CHARS: Final = 4000
-"""Of one argument: what is longer shows its beginning and its end."""
 MAX_ARGUMENTS_CHARS: Final = 12_000
 MAX_ARGUMENTS: Final = 64
 MAX_RULES: Final = 8
 MAX_NAME_CHARS: Final = 200
-_TAIL_CHARS: Final = 1000
 _NOT_ALL: Final = "NOT EVERYTHING IS SHOWN BELOW."
 
 
@@ -70,42 +67,46 @@ def _client(name: str) -> str:
 
 def _arguments(arguments: Mapping[str, object]) -> tuple[list[str], bool]:
     """The lines, and whether they are all there is."""
-    from gateway.redaction.redactor import redact_value  # most gateways ask nobody
+    # Imported here: most gateways ask nobody.
+    from gateway.approvals.shortening import MAX_VALUE_CHARS, TAIL_CHARS, Cut, Shortening
 
-    cleaned = redact_value(dict(arguments))
-    members = cleaned if isinstance(cleaned, dict) else {"(all)": cleaned}
+    shortening = Shortening()
+    members = shortening.value(dict(arguments))
+    assert isinstance(members, dict)
     lines: list[str] = []
-    room, whole = MAX_ARGUMENTS_CHARS, True
+    room = MAX_ARGUMENTS_CHARS
     for position, (key, value) in enumerate(members.items()):
         if position >= MAX_ARGUMENTS or room <= 0:
-            lines.append(f"  [{len(members) - position} more arguments are not shown]")
+            lines.append(f"  [{len(arguments) - position} more arguments are not shown]")
             return lines, False
-        text = value if isinstance(value, str) else _json(value)
-        limit = min(MAX_VALUE_CHARS, max(room, 2 * _TAIL_CHARS))
-        left_out = max(len(text) - limit, 0)
-        parts = [text]
-        if left_out:
-            whole = False
-            parts = [text[: limit - _TAIL_CHARS], text[-_TAIL_CHARS:]]
-        room -= len(text) - left_out + len(key)
-        lines += _argument(_name(str(key)), parts, left_out, quoted=isinstance(value, str))
-    return lines, whole
+        quoted = isinstance(value, str)
+        value = value if isinstance(value, str) else _json(value)
+        if not quoted and len(value) > MAX_VALUE_CHARS:
+            shortening.cut = True
+            head = value[: MAX_VALUE_CHARS - TAIL_CHARS]
+            value = Cut.of(head, value[-TAIL_CHARS:], len(value) - MAX_VALUE_CHARS)
+        room -= len(value) + len(str(key))
+        name = _name(str(key))
+        if isinstance(value, Cut):
+            lines += (f"  {name}:", *_block(value.head))
+            lines += (f"    [{value.left_out} characters are not shown here]", *_block(value.tail))
+        elif "\n" in value:
+            lines += (f"  {name}:", *_block(value))
+        else:
+            lines.append(f'  {name}: "{escape(value)}"' if quoted else f"  {name}: {escape(value)}")
+    if len(members) < len(arguments):
+        lines.append(f"  [{len(arguments) - len(members)} more arguments are not shown]")
+        return lines, False
+    return lines, not shortening.cut
 
 
-def _argument(key: str, parts: Sequence[str], left_out: int, *, quoted: bool) -> Iterator[str]:
-    if len(parts) == 1 and "\n" not in parts[0]:
-        text = escape(parts[0])
-        yield f'  {key}: "{text}"' if quoted else f"  {key}: {text}"
-        return
-    yield f"  {key}:"
-    for position, part in enumerate(parts):
-        if position:
-            yield f"    [{left_out} characters are not shown here]"
-        yield from (f"    | {escape(line)}" for line in part.split("\n"))
+def _block(text: str) -> Iterator[str]:
+    """Lines that nobody takes for ours."""
+    yield from (f"    | {escape(line)}" for line in text.split("\n"))
 
 
 def _json(value: object) -> str:
     try:
-        return msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value, enc_hook=str).decode()
     except (TypeError, ValueError, RecursionError):
         return "(cannot be shown)"

@@ -68,6 +68,26 @@ def test_what_is_left_out_is_said_at_the_top_and_its_end_is_shown() -> None:
     assert '  r: "b"' in shown
 
 
+def test_secrets_are_left_out_of_what_is_cut_and_so_are_their_halves() -> None:
+    for before in range(0, 16_384, 97):
+        shown = text({"q": "x " * (before // 2) + "ghp_" + "Ab1" * 12 + " y" * 9000})
+        assert "Ab1" not in shown, before
+    key = {"name": "API_KEY", "value": "hunter22" * 2}
+    assert "hunter22" not in text(key)
+    assert "hunter22" not in text({"deep": {"of": [key]}})
+
+
+def test_of_the_largest_arguments_as_much_is_shown_as_fits() -> None:
+    for arguments in (
+        {"q": "password = x " * 1_000_000},
+        {"q": ["password = x"] * 500_000},
+        {f"k{n}": {"password": "y"} for n in range(100_000)},
+    ):
+        shown = text(arguments)
+        assert "NOT EVERYTHING IS SHOWN" in shown
+        assert len(shown) < 4 * MAX_ARGUMENTS_CHARS
+
+
 def test_many_arguments_are_bounded() -> None:
     shown = text({f"k{n}": "v" * 3000 for n in range(500)})
     assert len(shown) < 2 * MAX_ARGUMENTS_CHARS
