@@ -41,6 +41,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     held: str = ""
     offered: int | None = None
     withheld: int | None = None
+    links: Mapping[str, int] | None = None
     whole: Performance | None = None
     tools: list[Performance] = []
     last: LoggedEvent | None = None
@@ -147,6 +148,7 @@ def _health(
                 held=held,
                 offered=None if catalog is None else len(catalog.tools),
                 withheld=None if catalog is None else len(catalog.withheld),
+                links=None if desk.site.live is None else desk.site.live.links(name),
                 whole=wholes.get(name),
                 tools=sorted(tools.get(name, []), key=lambda each: -each.calls)[:_MAX_TOOLS],
                 last=last.get(name),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from gateway import __version__
@@ -206,6 +207,13 @@ class _Live:
     @property
     def catalogs(self) -> Mapping[str, UpstreamCatalog]:
         return self._running.gateway.in_force.catalogs
+
+    def links(self, upstream: str) -> Mapping[str, int]:
+        return Counter(
+            each.state
+            for each in tuple(self._running.gateway.links)
+            if each.name == upstream and each.state != "stopped"
+        )
 
     @property
     def refused(self) -> str:

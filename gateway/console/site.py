@@ -30,6 +30,9 @@ class Live(Protocol):
     def catalogs(self) -> Mapping[str, UpstreamCatalog]:
         """What each upstream last offered, as far as it was asked."""
 
+    def links(self, upstream: str) -> Mapping[str, int]:
+        """How many sessions' connections to an upstream are in which state."""
+
     @property
     def refused(self) -> str:
         """Why the files as they are now are not in force, "" where they are."""

@@ -168,6 +168,7 @@ class SessionCore:
             if self.authority.snapshot.pinned:
                 link.follow_tools()
             self.links[name] = link
+            self.gateway.links.add(link)
             link.start()
 
     def _policy_changed(self) -> None:

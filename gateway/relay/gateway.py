@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 import msgspec
 
@@ -16,6 +17,9 @@ from gateway.relay.parking import Binder
 from gateway.relay.recording import Recorder
 from gateway.transports.upstream import UpstreamTransport
 from gateway.wire.params import Params
+
+if TYPE_CHECKING:
+    from gateway.relay.link import UpstreamLink
 
 OpenTransport = Callable[[str, Connection], Awaitable[UpstreamTransport]]
 """Makes an unstarted transport to the named upstream; raises UpstreamUnavailable."""
@@ -56,7 +60,8 @@ class Gateway(msgspec.Struct, frozen=True):
     `guarding` asks the guards of rules that take long, `limiting` counts for those with limits.
     `approvals` are the questions to people, `configuration` is the path of gateway.yaml. `spool` is
     where the host's hook leaves whose a call is; None where nothing asks it. `tracing` follows
-    calls where telemetry is sent.
+    calls where telemetry is sent. `links` are those of all sessions, for whoever wants to know how
+    upstreams do.
     """
 
     in_force: InForce
@@ -71,6 +76,7 @@ class Gateway(msgspec.Struct, frozen=True):
     spool: Spool | None = None
     tracing: "Follower | None" = None
     limiting: Limiting = msgspec.field(default_factory=Limiting)
+    links: "WeakSet[UpstreamLink]" = msgspec.field(default_factory=WeakSet)
 
 
 def new_session_id() -> str:

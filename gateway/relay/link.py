@@ -34,6 +34,7 @@ _DRIFT_RECORDED = 500
 _NEWS_OF_TOOLS = Wanted(frozenset(("toolsListChanged",)))
 
 
+State = Literal["idle", "starting", "ready", "backoff", "stopped"]
 Ready = Callable[[Failure | None], None]
 Data = dict[str, str | int | bool | None]
 Compare = Callable[[UpstreamCatalog, object], Collection[Drift]]
@@ -98,7 +99,7 @@ class UpstreamLink:
         self._open_transport = open_transport
         self._start_timeout_s = start_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._state: Literal["idle", "starting", "ready", "backoff", "stopped"] = "idle"
+        self._state: State = "idle"
         self._loss = Failure(frames.UNAVAILABLE, f"the upstream {name!r} is not started", "error")
         self._ready_waiting: dict[Ready, asyncio.TimerHandle] = {}
         self._catalog_waiting: list[Ready] = []
@@ -118,6 +119,11 @@ class UpstreamLink:
     def ready(self) -> bool:
         """Whether the handshake is done and the connection stands."""
         return self._state == "ready"
+
+    @property
+    def state(self) -> State:
+        """How it stands: "backoff" is after a loss, before the next attempt."""
+        return self._state
 
     @property
     def catalog_stale(self) -> bool:

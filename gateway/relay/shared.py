@@ -72,6 +72,7 @@ class SharedUpstream:
             shared=True,
             compare=gateway.in_force.heard,
         )
+        gateway.links.add(self.link)
         self.link.want(Wanted(NEWS_OF_LISTS))
 
     def join(self, member: Hearing) -> UpstreamLink:

@@ -13,6 +13,7 @@ from tests.e2e.inbox import call, text_of
 from tests.e2e.person import Person
 from tests.e2e.world import ServedGateway, World, until
 
+SECRET = "ghp_" + "a1" * 18
 TOKEN = "a-console-token-of-forty-characters-----"
 
 
@@ -57,8 +58,9 @@ class TestOnLoopback:
                 assert visitor.get(served.base + path).status_code == 200
             matrix = visitor.get(f"{served.base}/console/matrix").text
             assert "known from themselves: canary" in matrix
-            drift = visitor.get(f"{served.base}/console/upstreams").text
-            assert "Tools offered" in drift
+            upstreams = visitor.get(f"{served.base}/console/upstreams").text
+            assert "Tools offered" in upstreams
+            assert "Connections now" in upstreams
             assert visitor.get(link).status_code == 403
         (opened,) = ready.events("console.opened")
         assert opened["data"]["by"] == "link"
@@ -79,6 +81,8 @@ class TestOnLoopback:
             with HttpClient(served.url()) as client:
                 client.open()
                 client.ask("tools/list")
+                upstreams = visitor.get(f"{served.base}/console/upstreams").text
+                assert "1 ready" in upstreams
             page = visitor.get(f"{served.base}/console/drift").text
             assert "mcp__canary__echo" in page
             assert "gateway.lock</bdi>:" in page
@@ -193,7 +197,7 @@ class TestAnswering:
     ) -> None:
         with asked.serve() as served, HttpClient(served.url()) as client:
             client.open()
-            client.send(call(2, "echo", {"text": "x"}))
+            client.send(call(2, "echo", {"text": "x", "token": SECRET}))
             (waiting,) = Person(asked.env, asked.root).waiting()
             form = {
                 "csrf": self.enter(served, visitor),
@@ -218,7 +222,10 @@ class TestAnswering:
             assert visitor.post(address, data=form, headers=headers).status_code == 303
             assert text_of(client.answer(2)) == "x"
             assert visitor.post(address, data=form, headers=headers).status_code == 409
-        assert len(asked.calls()) == 1
+            for path in ("/approvals", "/calls", "/changes?kind=approval", "/"):
+                assert SECRET not in visitor.get(f"{served.base}/console{path}").text
+        (reached,) = asked.calls()
+        assert reached["params"]["arguments"]["token"] == SECRET
 
     def test_who_follows_a_link_that_an_agent_could_read_only_reads(
         self, ready: World, visitor: httpx.Client
