@@ -5,11 +5,10 @@ a file too many, never one too few. Tombstones that stand in a file which goes i
 anew beside the others. Only what is whole goes: a broken chain is evidence.
 """
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,6 @@ from gateway.audit.journal import Journal
 from gateway.audit.notes import Verifier, parse_note, signed_note
 from gateway.audit.reader import open_journal
 from gateway.audit.records import NO_RECORD, Event, Pruned, timestamp
-from gateway.audit.segments import compress
 from gateway.audit.signing_keys import read_verifiers, verifiers_file
 from gateway.audit.tombstones import tombstone_text
 from gateway.audit.tree import Range
@@ -117,18 +115,6 @@ def prune(directory: Path, gone: Sequence[Segment], signer: "Signer", *, version
     _commit(directory, told, signer, version)
     for segment in gone:
         _delete(segment)
-
-
-def tidy(directory: Path) -> None:
-    """Compress sealed segments that a killed gateway left as they were."""
-    found = segments(directory)
-    for segment, following in itertools.pairwise(found):
-        if segment.writer == following.writer and not segment.compressed:
-            with suppress(OSError):
-                compress(segment.path)
-    for left in journal_directory(directory).glob("*.packing"):
-        with suppress(OSError):
-            left.unlink()
 
 
 def _read(

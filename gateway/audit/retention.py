@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import msgspec
 from gateway.audit.files import Segment, segments
 from gateway.audit.heads import has_writer, shares
 from gateway.audit.reader import MAX_LINE_BYTES, open_journal, size_of
+from gateway.audit.segments import is_begun
 from gateway.errors import UserError
 
 MAX_CLOCK_DIFFERENCE_S: Final = 14 * 86_400.0
@@ -94,11 +96,10 @@ def _parts(directory: Path, copied: Mapping[str, int] | None) -> list[Part]:
     newest_shared = max(filter(shares, by_writer), default="")
     parts = []
     for writer, own in by_writer.items():
-        for segment in own:
+        for segment, following in zip_longest(own, own[1:]):
             whole = copied is None or copied.get(segment.name, 0) >= size_of(segment.path)
-            last = segment is own[-1]
-            if not last:
-                sealed = True
+            if following is not None:
+                sealed = is_begun(following)
             elif shares(writer):
                 sealed = writer[:8] < newest_shared[:8]
             else:

@@ -6,19 +6,23 @@ compressed one is on the disk and was read back.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gateway.audit.files import COMPRESSED, PLAIN
+from gateway.audit.files import COMPRESSED, PLAIN, Segment, journal_directory, segments
 
 _CHUNK_BYTES: Final = 256 * 1024
 _LEVEL: Final = 6
 _UNFINISHED: Final = ".packing"
+_UNFINISHED_S: Final = 3600.0
+"""An unfinished file that is so old has nobody who works on it."""
 
 
 class SegmentLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,11 +44,11 @@ def compress(path: Path) -> Path:
     import zlib
 
     packed = path.with_name(path.name.removesuffix(PLAIN) + COMPRESSED)
-    beside = packed.with_name(f"{packed.name}{_UNFINISHED}")
     if not path.exists() and packed.exists():
         return packed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(beside, flags, 0o600)
+    # A name of its own: two processes may do the same at once, and both files are right then.
+    beside = packed.with_name(f"{packed.name}.{os.urandom(4).hex()}{_UNFINISHED}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as target:
             # A gzip header without a name or a time: the same bytes pack to the same file.
@@ -60,7 +64,7 @@ def compress(path: Path) -> Path:
             raise OSError(f"{beside} does not say what {path} does")
         beside.replace(packed)
         _sync_directory(path.parent)
-        path.unlink()
+        path.unlink(missing_ok=True)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -68,14 +72,40 @@ def compress(path: Path) -> Path:
 
 
 def compress_aside(path: Path) -> None:
-    """Compress a segment in a thread. A failure leaves it as it is."""
+    """Compress a segment in a thread, and what others left. A failure leaves it as it is."""
     from threading import Thread
 
     def work() -> None:
         with suppress(OSError):
             compress(path)
+            compress_leftovers(path.parent.parent)
 
     Thread(target=work, name="audit-compress", daemon=True).start()
+
+
+def compress_leftovers(directory: Path) -> None:
+    """Compress the sealed segments that a killed gateway left in an audit directory.
+
+    Raises OSError when the directory cannot be read.
+    """
+    for segment, following in pairwise(segments(directory)):
+        if segment.compressed or segment.writer != following.writer:
+            continue
+        with suppress(OSError):
+            if is_begun(following):
+                compress(segment.path)
+    for left in journal_directory(directory).glob(f"*{_UNFINISHED}"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _UNFINISHED_S:
+                left.unlink()
+
+
+def is_begun(segment: Segment) -> bool:
+    """Whether a segment has a record, and so nothing is added to the one before it any more.
+
+    The file is made before the one before it is sealed. Raises OSError when it is gone.
+    """
+    return segment.compressed or segment.path.stat().st_size > 0
 
 
 def _unpacked_digest(path: Path) -> bytes:

@@ -10,9 +10,10 @@ import click
 from gateway import __version__
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.journal import Journal
-from gateway.audit.pruning import hold_file, prune, pruning, tidy
+from gateway.audit.pruning import hold_file, prune, pruning
 from gateway.audit.records import Event, timestamp
 from gateway.audit.retention import Limits, outlived
+from gateway.audit.segments import compress_leftovers
 from gateway.cli import output
 from gateway.cli.audit_keys import settings_here, signer_here
 from gateway.errors import UserError
@@ -79,7 +80,7 @@ def prune_log(
     try:
         with pruning(where):
             if not dry_run:
-                tidy(where)
+                compress_leftovers(where)
             gone = outlived(where, limits, trust_clock=trust_clock, copied=_copied(where, settings))
             sizes = [segment.path.stat().st_size for segment in gone]
             if not dry_run:

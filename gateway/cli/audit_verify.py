@@ -12,7 +12,7 @@ from gateway.audit.checkpoint_files import read_checkpoints, read_kept
 from gateway.audit.files import checkpoints_file
 from gateway.audit.notes import Verifier
 from gateway.audit.signing_keys import read_verifiers, verifiers_file
-from gateway.audit.verify.findings import Finding, Report
+from gateway.audit.verify.findings import LISTED, Finding, Report
 from gateway.audit.verify.verification import Anchored, verify
 from gateway.cli import output
 from gateway.cli.audit_options import audit_directory
@@ -212,10 +212,22 @@ def show(report: Report, *, as_json: bool) -> None:
         found = [finding for finding in report.findings if finding.severity == severity]
         if found:
             output.print_line(heading)
-            for finding in found:
-                output.print_line(f"  {_told(finding)}")
+            for line in _listed(found):
+                output.print_line(f"  {line}")
     for line in _summary(report):
         output.print_line(line)
+
+
+def _listed(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line for each, but of one kind not more than are read."""
+    number: dict[str, int] = {}
+    for finding in findings:
+        number[finding.code] = number.get(finding.code, 0) + 1
+        if number[finding.code] <= LISTED:
+            yield _told(finding)
+    for code, count in number.items():
+        if count > LISTED:
+            yield f"... and {count - LISTED} more of the kind {code}; --json has them all"
 
 
 def _told(finding: Finding) -> str:

@@ -15,9 +15,9 @@ from gateway.audit.files import Segment, journal_files, segments
 from gateway.audit.heads import shares
 from gateway.audit.journal import Journal
 from gateway.audit.notes import Signer
-from gateway.audit.pruning import prune, tidy
+from gateway.audit.pruning import prune
 from gateway.audit.retention import Limits, outlived
-from gateway.audit.segments import SegmentLimits
+from gateway.audit.segments import SegmentLimits, compress_leftovers
 from gateway.audit.shared_journal import SharedJournal
 from gateway.audit.signing_keys import create_key
 from gateway.errors import UserError
@@ -306,6 +306,26 @@ def test_a_kill_at_any_step_leaves_a_file_too_many_and_never_one_too_few(
     assert steps > 15
 
 
+def test_a_segment_that_is_being_sealed_is_left_alone(
+    log: Path, signer: Signer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next file is made first: until it has a record, the writer may add to this one."""
+    monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
+    journal = written(log, signer, clock, 40, calls=20, max_bytes=3000)
+    written(log, signer, clock, 1)
+    path = journal_files(log)[f"{journal.writer}.0003"]
+    data = path.read_bytes()
+    for later in range(3, 20):
+        (log / "journal" / f"{journal.writer}.{later:04d}.jsonl").unlink(missing_ok=True)
+    path.touch()
+    assert names(chosen(log, max_bytes=0)) == [journal.writer]
+    compress_leftovers(log)
+    assert [each.compressed for each in segments(log)[:2]] == [True, False]
+    path.write_bytes(data)
+    compress_leftovers(log)
+    assert [each.compressed for each in segments(log)[:2]] == [True, True]
+
+
 def test_two_at_once_and_a_log_on_hold(log: Path, signer: Signer) -> None:
     with module.pruning(log), pytest.raises(UserError, match="is running"), module.pruning(log):
         pass
@@ -320,8 +340,13 @@ def test_segments_that_a_killed_gateway_left_are_compressed(
     with monkeypatch.context() as patched:
         patched.setattr("gateway.audit.journal.compress_aside", lambda path: None)
         journal = written(log, signer, clock, 1, calls=20, max_bytes=3000)
-    (log / "journal" / "x.jsonl.gz.packing").touch()
-    tidy(log)
+    left = log / "journal" / "x.jsonl.gz.1.packing"
+    left.touch()
+    compress_leftovers(log)
+    assert left.exists()  # somebody may be at work on it
+    os.utime(left, (0, 0))
+    compress_leftovers(log)
+    assert not left.exists()
     *sealed, last = segments(log)
     assert all(segment.compressed for segment in sealed)
     assert not last.compressed

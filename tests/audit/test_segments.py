@@ -191,6 +191,23 @@ class TestCompressed:
             list(read_journals(tmp_path, problems.append))
             assert problems != []
 
+    def test_two_that_compress_the_same_at_once_lose_nothing(self, tmp_path: Path) -> None:
+        journal = Journal.open(tmp_path, durability="process")
+        fill(journal, 3000)
+        journal.close()
+        [path] = journal_files(tmp_path).values()
+        data = path.read_bytes()
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom contextlib import suppress\n"
+            "from gateway.audit.segments import compress\n"
+            "with suppress(FileNotFoundError): compress(Path(sys.argv[1]))"
+        )
+        argv = [sys.executable, "-c", code, str(path)]
+        processes = [subprocess.Popen(argv) for _ in range(4)]
+        assert [process.wait() for process in processes] == [0] * 4
+        [packed] = path.parent.iterdir()
+        assert gzip.decompress(packed.read_bytes()) == data
+
     def test_what_was_packed_wrongly_leaves_the_plain_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

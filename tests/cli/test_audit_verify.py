@@ -51,6 +51,18 @@ def test_one_json_object_a_line(tmp_path: Path) -> None:
     assert (summary["kind"], summary["clean"], summary["records"]) == ("summary", False, 14)
 
 
+def test_many_of_one_kind_are_counted(tmp_path: Path) -> None:
+    for _ in range(13):
+        path = write(tmp_path)
+        put(path, lines_of(path)[:-1])
+        (tmp_path / "heads.json").unlink()
+    (tmp_path / "journal").joinpath(path.name).unlink()
+    result = run(tmp_path)
+    assert result.stdout.count("there is no closing record") == 10
+    assert "... and 2 more of the kind unclosed" in result.stdout
+    assert len(run(tmp_path, "--json").stdout.splitlines()) > 24
+
+
 def test_what_keeps_it_from_running(tmp_path: Path) -> None:
     for arguments, told in (
         (["--directory", str(tmp_path / "none")], "no audit log here"),
