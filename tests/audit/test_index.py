@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,6 +133,12 @@ def test_the_index_is_equal_to_a_scan_of_the_journals(
             expected = scanned(directory, filters)
             assert index.calls(filters) == expected
             assert index.calls(filters, limit) == expected[-limit:]
+            counted = Counter(call.decision.agent for call in expected)
+            tallies = index.tallies("agent", filters, len(calls) + 1)
+            assert {tally.name: tally.calls for tally in tallies} == counted
+            assert sum(each.calls for each in index.performance(filters)) == 2 * sum(
+                call.decision.tool is not None for call in expected
+            ) + sum(call.decision.tool is None for call in expected)
             problems: list[Problem] = []
             list(read_journals(directory, problems.append))
             assert index.problems() == sorted(problems)
