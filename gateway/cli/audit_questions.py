@@ -171,7 +171,6 @@ def unused(days: int, agent: str | None, source: Source, as_json: bool) -> None:
     """
     # Imported here: the other questions need neither agent files nor a configuration.
     from gateway.cli.unused import unused_entries
-    from gateway.config.directories import audit_directory
     from gateway.config.load import load
     from gateway.errors import UserError
 
@@ -181,8 +180,6 @@ def unused(days: int, agent: str | None, source: Source, as_json: bool) -> None:
         raise UserError(f"no agent is called {agent!r}; there are: {', '.join(agents) or 'none'}")
     chosen = [each for name, each in agents.items() if agent in (None, name)]
     since = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")[:-6] + "Z"
-    if source.directory is None and source.store is None:
-        source = Source(directory=audit_directory(loaded.settings))
     with opened_log(source) as log:
         found = list(unused_entries(chosen, log, since))
         oldest = log.freshness().oldest
