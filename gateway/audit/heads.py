@@ -29,6 +29,7 @@ LOCK_TIMEOUT_S: Final = 0.5
 _LOCK_INTERVAL_S: Final = 0.002
 _TAIL_BYTES: Final = 16 * 1024
 _MAX_TAIL_BYTES: Final = 4 * 1024 * 1024
+_MAX_SEGMENTS: Final = 10_000  # to look for one after the other
 
 
 class _Open(msgspec.Struct):
@@ -187,13 +188,14 @@ def _look(journals: Path, each: _Open) -> tuple[Head | None, bool]:
 def _last_segment(journals: Path, each: _Open) -> Path | None:
     """The newest segment of a journal, from the one on that is known of."""
     found = None
-    for number in range(each.segment, each.segment + 10_000):
-        path = journals / (segment_name(each.writer, number) + PLAIN)
+    for number in range(each.segment, each.segment + _MAX_SEGMENTS):
+        name = segment_name(each.writer, number)
+        path = journals / (name + PLAIN)
         if path.exists():
             found = path
             if number != each.segment:
                 each.segment, each.size_bytes = number, 0
-        elif number > each.segment:
+        elif not (journals / (name + COMPRESSED)).exists():
             break
     return found
 

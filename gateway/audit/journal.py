@@ -299,7 +299,7 @@ class Journal:
 
     def _go_on(self, file: "_File") -> None:
         """Go on in the next segment if it is time to; see to it that a new one has its opening."""
-        if (
+        if file.size_bytes and (
             file.size_bytes >= self._segments.max_bytes
             or time.monotonic() - file.opened_s >= self._segments.max_age_s
         ):

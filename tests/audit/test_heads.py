@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import heads
+from gateway.audit.files import journal_files
 from gateway.audit.heads import MAX_HEADS, heads_of_others
 from gateway.audit.journal import Journal
 from gateway.audit.records import Event, timestamp
+from gateway.audit.segments import SegmentLimits, compress
 from gateway.audit.shared_journal import SharedJournal
 from tests.audit.samples import decision, journals, verified
 
@@ -108,6 +110,27 @@ def test_the_hooks_journal_says_it_once_for_each_file(tmp_path: Path) -> None:
     assert heads_in(path_of(tmp_path, after)) == {path.stem: head(path)}
     journal.close()
     after.close()
+
+
+def test_a_living_journal_is_followed_into_its_newest_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its first ones are compressed, and nobody could tell the register of the last."""
+    monkeypatch.setattr("gateway.audit.journal.compress_aside", compress)
+    living = Journal.open(tmp_path, durability="process", segments=SegmentLimits(max_bytes=1500))
+    state = (tmp_path / "heads.json").read_bytes()
+    for _ in range(10):
+        living.append(decision())
+    (tmp_path / "heads.json").write_bytes(state)
+    *packed, last = journal_files(tmp_path).values()
+    assert len(packed) > 2
+    other = opened(tmp_path)
+    assert heads_in(path_of(tmp_path, other)) == {living.writer: head(last)}
+    living.append(decision())
+    third = opened(tmp_path)
+    assert living.writer in heads_in(path_of(tmp_path, third))
+    for journal in (living, other, third):
+        journal.close()
 
 
 def test_thousands_cost_a_new_journal_no_more_than_it_may_say(tmp_path: Path) -> None:

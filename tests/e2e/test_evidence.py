@@ -59,3 +59,32 @@ def test_a_signing_key_that_is_not_there_keeps_the_gateway_from_running(world: W
     assert done.returncode == 2
     assert "audit.signing_key: the file 'missing.key' cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_gateway_goes_on_in_other_segments_while_old_ones_are_deleted(world: World) -> None:
+    world.canary()
+    world.usual_agent()
+    world.settings["audit"] = {
+        "directory": str(world.root / "audit"),
+        "segments": {"max_bytes": 65536},
+        "retention": {"max_bytes": 1048576},
+    }
+    audit(world, "keys", "create")
+    journals = world.root / "audit" / "journal"
+    with world.connect() as client:
+        client.open()
+        for _ in range(150):
+            client.call("echo", {"text": "x" * 200})
+        world.wait_for(lambda: len(list(journals.glob("*.jsonl.gz"))) >= 2)
+        assert len(audit(world, "list", "--json").splitlines()) == 150
+        assert "0 segments, 0 bytes deleted" in audit(world, "prune")
+        deleted = audit(world, "prune", "--max-bytes", "0")
+        assert ".0002.jsonl.gz" in deleted
+        client.call("echo", {"text": "after"})
+        assert "The log is whole" in audit(world, "verify")
+        left = len(audit(world, "list", "--json").splitlines())
+        assert 0 < left < 150
+        assert client.close() == 0
+    assert "The log is whole" in audit(world, "verify")
+    key = audit(world, "keys", "list").strip()
+    assert independent.verify(world.root / "audit", [key]) == []
