@@ -26,6 +26,7 @@ from gateway.install.diagnosis import (
     of_findings,
     of_hooks,
     of_passage,
+    of_store,
     of_tokens,
     of_wires,
 )
@@ -86,6 +87,8 @@ def _diagnose(config: Path | None, *, offline: bool) -> Iterator[Diagnosis]:
     yield from of_configuration(loaded, "" if config is None else f" -c {shlex.quote(str(config))}")
     audit = list(of_audit(loaded))
     yield from audit
+    if not offline:
+        yield from of_store(loaded)
     if not offline and all(diagnosis.severity == "ok" for diagnosis in audit):
         yield from _of_upstreams(loaded, config, program)
     yield from of_tokens(tokens_path(loaded.settings), loaded.settings.http, now_s=time.time())

@@ -1,5 +1,6 @@
 """What `gateway doctor` says of what it found: what is the case, and what to do about it."""
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -126,6 +127,33 @@ def of_audit(loaded: Loaded) -> Iterator[Diagnosis]:
         yield Diagnosis("audit", "error", str(error), remedy, str(directory))
     else:
         yield Diagnosis("audit", "ok", "the audit log takes records", path=str(directory))
+
+
+def of_store(loaded: Loaded) -> Iterator[Diagnosis]:
+    """Whether the store in PostgreSQL takes what this gateway would copy."""
+    settings = loaded.settings
+    if settings.audit.store is None:
+        return
+    from gateway.audit.postgres.address import StoreUnavailable
+    from gateway.audit.postgres.schema import require_writer
+    from gateway.config.store import store_address
+
+    try:
+        with store_address(settings, os.environ).connect() as connection:
+            require_writer(connection)
+    except UserError as error:
+        yield from of_error("audit", error)
+    except StoreUnavailable as error:
+        yield Diagnosis(
+            "audit",
+            "error",
+            f"the audit store cannot be used: {error}",
+            "see docs/postgres.md; records wait in the journal until then",
+            settings.path,
+            settings.lines.get("audit", 0),
+        )
+    else:
+        yield Diagnosis("audit", "ok", "the audit store takes records", path=settings.path)
 
 
 def of_passage(passage: Passage, entry: UpstreamEntry) -> Diagnosis:

@@ -83,6 +83,8 @@ class Recorder:
         self.held: str | None = None
         """Why no call is recorded, and so none is served, though the journal can be written."""
         self._refused = 0
+        self.store_problem: str | None = None
+        """Why records are not copied to the shared store at the moment, though they will be."""
 
     @property
     def writable(self) -> bool:

@@ -133,7 +133,11 @@ class GatewayService:
         """
         refused = self._gateway.in_force.refused
         if not refused:
-            return None
+            problem = self._gateway.recorder.store_problem
+            if problem is None:
+                return None
+            told = "the audit store cannot be used, so records wait in the journal"
+            return f"{told}: {problem}" if loopback else told
         told = "the configuration's files were changed and refused, so those before are in force"
         return f"{told}: {refused}" if loopback else told
 

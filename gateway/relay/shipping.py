@@ -73,6 +73,9 @@ class Shipping:
             what = "cannot be used" if event == "store.unavailable" else "does not take a journal"
             sys.stderr.write(f"gateway: the audit store {what}: {data['reason']}\n")
             sys.stderr.flush()
+        if event != "store.refused":
+            reason = data.get("reason")
+            self._recorder.store_problem = None if reason is None else str(reason)
         self._recorder.event(event, {**data})
 
     def _hold(self, reason: str | None) -> None:

@@ -281,6 +281,28 @@ def test_a_journal_that_was_changed_raises_an_alarm(project: World, shared: Stor
     assert f"{path.stem}: not copied:" in shipped.stdout
 
 
+def test_the_doctor_tries_the_store(project: World, shared: Store) -> None:
+    project.accepting = True
+    good = project.gateway("doctor")
+    assert "the audit store takes records" in good.stdout
+    project.env["STORE"] = shared.reader.url
+    bad = project.gateway("doctor")
+    assert bad.returncode == 2
+    assert "the role may not append; grant it gateway_audit_writer" in bad.stdout
+    assert "audit store" not in project.gateway("doctor", "--offline").stdout
+
+
+def test_readyz_warns_while_the_store_is_away(project: World, shared: Store) -> None:
+    project.env["STORE"] = shared.address("one", "wrong").url
+    with project.serve() as served, HttpClient(served.url()) as client:
+        client.open()
+        url = f"{served.base}/readyz"
+        project.wait_for(lambda: "warning" in client.request("GET", url).json())
+        ready = client.request("GET", url)
+        assert ready.status_code == 200
+        assert "password authentication failed" in ready.json()["warning"]
+
+
 def test_a_variable_that_is_not_set_is_told_at_the_start(project: World) -> None:
     del project.env["STORE"]
     for command in ("connect", "serve"):

@@ -35,6 +35,20 @@ def require_schema(connection: "psycopg.Connection[Any]") -> None:
         )
 
 
+def require_writer(connection: "psycopg.Connection[Any]") -> None:
+    """Raise StoreUnavailable unless this role may append to a database with the right schema."""
+    import psycopg
+
+    require_schema(connection)
+    may = "SELECT has_function_privilege('gateway_audit.append(text, bigint, bytea)', 'EXECUTE')"
+    try:
+        row = connection.execute(may).fetchone()
+    except psycopg.Error as error:
+        raise StoreUnavailable(said(error)) from None
+    if row is None or not row[0]:
+        raise StoreUnavailable(f"the role may not append; grant it {WRITER}")
+
+
 def revision_of(connection: "psycopg.Connection[Any]") -> str | None:
     """The migration that a database stands at; None where it has none.
 

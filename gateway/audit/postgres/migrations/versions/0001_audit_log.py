@@ -52,11 +52,11 @@ CREATE TABLE gateway_audit.decision (
     line bytea NOT NULL,
     UNIQUE (journal, seq)
 );
-CREATE INDEX decision_time ON gateway_audit.decision (time, call);
-CREATE INDEX decision_agent ON gateway_audit.decision (agent, time, call);
-CREATE INDEX decision_tool ON gateway_audit.decision (tool, time, call);
-CREATE INDEX decision_decision ON gateway_audit.decision (decision, time, call);
-CREATE INDEX decision_session ON gateway_audit.decision (session, time, call);
+CREATE INDEX decision_time ON gateway_audit.decision (time);
+CREATE INDEX decision_agent ON gateway_audit.decision (agent, time);
+CREATE INDEX decision_tool ON gateway_audit.decision (tool, time);
+CREATE INDEX decision_decision ON gateway_audit.decision (decision, time);
+CREATE INDEX decision_session ON gateway_audit.decision (session, time);
 CREATE INDEX decision_call ON gateway_audit.decision (call);
 CREATE TABLE gateway_audit.outcome (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
