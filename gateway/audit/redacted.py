@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.records import TEXT_CHARS, capped
+from gateway.catalog.names import tool_id
 from gateway.redaction.redactor import Redactor, could_hold_secret, redact_text
 
 MAX_REDACTED_BYTES: Final = 16 * 1024
@@ -45,6 +46,15 @@ def without_secrets(text: str) -> str:
         return redact_text(text)
     end = capped(text)[TEXT_CHARS:]
     return redact_text(text[:_EXAMINED_CHARS])[: TEXT_CHARS - len(end)] + end
+
+
+def wording(upstream: str, name: str, tool: str, reason: str) -> tuple[str, str, str]:
+    """Name, tool id and reason of a decision without secrets: they may be the caller's words."""
+    plain, reason = without_secrets(name), without_secrets(reason)
+    if tool and plain != name:  # of which the tool id is another spelling
+        spelled = tool_id(upstream, plain) if upstream else plain
+        tool, reason = spelled, reason.replace(tool, spelled)
+    return plain, tool, reason
 
 
 class _Shortening(Redactor):

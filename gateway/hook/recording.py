@@ -10,7 +10,6 @@ from gateway.audit.arguments import summarise_arguments
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.keys import Digester
 from gateway.audit.records import Decision, Event, HostCall, Scalar, new_call_id, timestamp
-from gateway.audit.redacted import without_secrets
 from gateway.audit.shared_journal import SharedJournal
 from gateway.config.directories import audit_directory
 from gateway.config.settings import Settings
@@ -33,6 +32,11 @@ def record_decision(
     Raises AuditUnavailable.
     """
     directory = audit_directory(settings)
+    name, tool, reason = action.name, verdict.tool_id, verdict.reason
+    if verdict.effect != "allow":
+        from gateway.audit.redacted import wording  # the client waits for the hook
+
+        name, tool, reason = wording(action.upstream, name, tool, reason)
     journal = _open(directory, settings.audit.durability or "process")
     level = settings.audit.arguments_for.get(verdict.tool_id, settings.audit.arguments)
     encoded = msgspec.json.encode(message.arguments)
@@ -58,15 +62,15 @@ def record_decision(
             upstream=action.upstream or None,
             method=action.method,
             action=action.kind,
-            tool=verdict.tool_id or None,
-            name=action.name or None,
+            tool=tool or None,
+            name=name or None,
             arguments=summarise_arguments(level, message.arguments, encoded, digester),
             decision=verdict.effect,
             enforced=verdict.enforced,
             rule=verdict.rule,
             file=verdict.file or None,
             line=verdict.line or None,
-            reason=verdict.reason if verdict.allows else without_secrets(verdict.reason),
+            reason=reason,
             snapshot=snapshot,
         )
     )
@@ -77,6 +81,8 @@ def record_refusal(directory: Path, message: Message | None, reason: str) -> Non
 
     `message` is None where it could not be read.
     """
+    from gateway.audit.redacted import without_secrets  # most messages are sound
+
     data: dict[str, Scalar] = {"reason": without_secrets(reason)}
     session = None
     if message is not None:

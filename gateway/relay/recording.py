@@ -23,8 +23,7 @@ from gateway.audit.records import (
     Timestamps,
     Transport,
 )
-from gateway.audit.redacted import without_secrets
-from gateway.catalog.names import tool_id
+from gateway.audit.redacted import without_secrets, wording
 from gateway.identity.identity import HostCall as HostSaid
 from gateway.identity.identity import Identity
 from gateway.policy.results import Changes
@@ -154,10 +153,8 @@ class Recorder:
         name, reason, tool, method = action.name, verdict.reason, verdict.tool_id, action.method
         if not verdict.definition or verdict.effect != "allow":
             # The words of the caller: a URI with a password in it, a value that a rule refuses.
-            name, reason, method = map(without_secrets, (name, reason, method))
-            if tool and name != action.name:  # of which the tool id is another spelling
-                tool = tool_id(action.upstream, name)
-                reason = reason.replace(verdict.tool_id, tool)
+            name, tool, reason = wording(action.upstream, name, tool, reason)
+            method = without_secrets(method)
         summary = None
         if "arguments" in params:
             level = self.argument_level(verdict.tool_id)

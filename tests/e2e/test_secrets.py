@@ -2,9 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
 
 import httpx
 import psutil
@@ -200,6 +201,73 @@ def test_headers_and_errors_of_an_http_upstream_are_kept_out(world: World, conne
     assert found_in(done.stdout + done.stderr) == []
 
 
-def end(process: Popen[bytes]) -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     process.wait(10)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"upstreams:\n  web:\n    url: 'https://app:planted-in-header@host:port/{PLANTED['npm']}'\n",
+        f"upstreams:\n  web:\n    command: [x, {PLANTED['npm']}]\n",
+        f"upstreams:\n  web:\n    command: x\n    env: {{A: [{PLANTED['npm']}]}}\n",
+        f"upstreams:\n  web:\n    command: x\n    env: {{A: '${{exec:false {PLANTED['npm']}}}'}}\n",
+        f"upstreams:\n  web:\n    command: x\n    env: {{A: '${{{PLANTED['npm']}'}}\n",
+        f"upstreams:\n  web: {PLANTED['npm']}\n",
+        f"mode: {PLANTED['npm']}\ninclude: {PLANTED['stripe']}\n",
+        f"{PLANTED['npm']}: 1\nupstreams: {{}}\n",
+        f"upstreams:\n  web:\n   command: x\n  password: '{PLANTED['npm']}\n",
+        f"default_agent: {PLANTED['npm']}\naudit: {{directory: {{a: {PLANTED['stripe']}}}}}\n",
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_without_its_secrets(world: World, lines: str) -> None:
+    world.usual_agent()
+    path = world.write()
+    path.write_text(lines)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", "--config", str(path)],
+        env=world.env,
+        cwd=world.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout or done.stderr
+    assert "Traceback" not in done.stderr
+    assert found_in(done.stdout + done.stderr) == []
+
+
+def test_the_hook_of_the_host_leaves_none(world: World) -> None:
+    world.canary()
+    world.agent("tester", ["Read", "mcp__canary__echo"])
+    world.settings |= {
+        "default_agent": None,
+        "native_tools": "enforce",
+        "audit": {"directory": str(world.root / "audit"), "arguments": "redacted"},
+    }
+    world.write()
+    everything = "\n".join(TEXTS)
+    said = {"session_id": "s", "hook_event_name": "PreToolUse", "cwd": str(world.root)}
+    for number, (tool, arguments) in enumerate(
+        [
+            ("Bash", {"command": everything, "password": "planted-by-name"}),
+            ("Read", {"file_path": everything}),
+            ("Write", {"file_path": str(world.root / "gateway.yaml"), "content": everything}),
+            ("mcp__canary__echo", {"text": everything}),
+            (f"mcp__canary__{PLANTED['npm']}", {everything[:900]: 1}),
+            (f"odd {PLANTED['stripe']}", everything),
+        ]
+    ):
+        message = {"tool_name": tool, "tool_input": arguments, "tool_use_id": f"toolu_{number}"}
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "hook"],
+            input=json.dumps({**said, **message, "agent_type": "tester", "agent_id": "a"}).encode(),
+            env=world.env,
+            cwd=world.root,
+            capture_output=True,
+            check=False,
+        )
+        assert found_in(done.stderr) == []
+    assert len(world.decisions(transport="hook")) >= 4
+    check_files(world)
