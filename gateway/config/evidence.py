@@ -71,6 +71,13 @@ def checkpoints_of(settings: Settings, directory: Path) -> "Checkpoints | None":
     """
     signer = signer_of(settings, directory)
     if signer is None:
+        if settings.audit.anchor:
+            raise UserError(
+                "audit.anchor keeps nothing as long as nothing is signed; make a key with "
+                "`gateway audit keys create`, or set audit.signing_key",
+                path=settings.path,
+                line=settings.audit.anchor[0].line,
+            )
         return None
     from gateway.audit.checkpoints import Checkpoints
 

@@ -16,6 +16,7 @@ from gateway.audit.journal import Journal
 from gateway.audit.keys import Digester
 from gateway.audit.records import Event, timestamp
 from gateway.config.directories import audit_directory
+from gateway.config.evidence import checkpoints_of
 from gateway.config.load import Loaded
 from gateway.config.settings import HttpEntry, HttpSettings, UpstreamEntry
 from gateway.errors import UserError
@@ -117,6 +118,7 @@ def of_audit(loaded: Loaded) -> Iterator[Diagnosis]:
         journal = Journal.open(directory, durability="process", version=__version__)
         try:
             Digester.open(directory)
+            checkpoints_of(loaded.settings, directory)
             journal.append(Event(time=timestamp(), event="doctor.checked"))
         finally:
             journal.close()

@@ -111,3 +111,6 @@ def test_the_key_and_the_anchors_are_made_of_it(
 def test_without_a_key_nothing_is_signed(project: Project, tmp_path: Path) -> None:
     project.config(BASE)
     assert checkpoints_of(project.load().settings, tmp_path) is None
+    project.config(BASE + "audit:\n  anchor: [{file: f}]\n")
+    with pytest.raises(UserError, match=re.escape("gateway.yaml:3: audit.anchor keeps nothing")):
+        checkpoints_of(project.load().settings, tmp_path)
