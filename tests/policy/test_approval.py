@@ -110,6 +110,18 @@ def test_a_rule_that_was_changed_is_another_one_and_one_that_was_moved_is_not() 
     assert answered(ruled(changed), approval()).refuses
 
 
+def test_what_was_approved_cannot_be_changed_afterwards() -> None:
+    for value in (approval(), bound(), Terms()):
+        hash(value)
+        for name in value.__struct_fields__:
+            with pytest.raises(AttributeError):
+                setattr(value, name, None)
+    with pytest.raises(TypeError):
+        Terms(("client",))
+    with pytest.raises(TypeError):
+        Approval("one", bound())
+
+
 def test_minutes_are_told_from_other_spans() -> None:
     assert [minutes(each) for each in ("1m", "15m", "1440m")] == [1, 15, 1440]
     assert [minutes(each) for each in ("call", "session", "0m", "15", "15mm")] == [None] * 5
