@@ -122,6 +122,17 @@ def test_what_was_approved_cannot_be_changed_afterwards() -> None:
         Approval("one", bound())
 
 
+def test_what_holds_where_nothing_is_said() -> None:
+    """As docs/approvals.md has it: nobody is asked through the client, nobody waits for ever."""
+    assert Terms() == Terms(
+        by=("command", "console"),
+        timeout_s=300.0,
+        remember=("call", "session", "15m"),
+        max_held=64,
+    )
+    assert len(rule_key(ASK)) == len("d" * 32)
+
+
 def test_minutes_are_told_from_other_spans() -> None:
     assert [minutes(each) for each in ("1m", "15m", "1440m")] == [1, 15, 1440]
     assert [minutes(each) for each in ("call", "session", "0m", "15", "15mm")] == [None] * 5
