@@ -71,12 +71,13 @@ async def matrix(desk: Desk, request: Request, session: Session) -> Response:
         title="Matrix",
         table=table,
         words=WORDS,
+        state_of=state_of,
         only=only or "",
         wanted=wanted,
     )
 
 
-def word_of(cell: Cell) -> str:
+def state_of(cell: Cell) -> str:
     """Which of `WORDS` a cell says."""
     return "conditional" if cell.state == "reachable" and cell.conditions else cell.state
 
