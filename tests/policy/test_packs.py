@@ -426,6 +426,19 @@ def test_nothing_but_reading_is_left_of_supabase(snapshot: Snapshot) -> None:
             assert (decision.effect == "allow") == reads, (generation, tool)
 
 
+def test_crawls_are_limited(snapshot: Snapshot) -> None:
+    decision = decided(
+        snapshot, "firecrawl", "newest", "firecrawl_crawl", {"url": SHOP, "limit": 10}
+    )
+    assert [(each.limit.amount, each.limit.period_s) for each in decision.reservations] == [
+        (10, 3_600),
+        (50, 86_400),
+        (2, 0),
+    ]
+    other = decided(snapshot, "firecrawl", "newest", "firecrawl_map", {"url": SHOP})
+    assert other.reservations == ()
+
+
 def test_every_rule_is_about_a_tool_that_some_server_offers(snapshot: Snapshot) -> None:
     offered = {
         f"mcp__{upstream}__{tool}"
