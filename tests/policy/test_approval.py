@@ -169,6 +169,9 @@ def test_a_refusal_of_a_persons_holds_even_if_no_rule_asks_any_more() -> None:
     asked = answered(ruled(ASK), said)
     assert (asked.effect, asked.rule, asked.approval) == ("deny", "ask", "one")
     assert asked.reason.endswith("and a person was asked and denied it")
+    assert not asked.provisional
+    unknown = answered(ruled(ASK), said, catalog=None)
+    assert (unknown.effect, unknown.provisional, unknown.asking) == ("deny", False, ())
     gone = answered(ruled(), said)
     assert (gone.effect, gone.rule) == ("deny", "approval")
 
@@ -177,7 +180,9 @@ def test_what_is_only_observed_asks_nobody() -> None:
     watched = answered(ruled(rule("w", "ask", observe=True)), None)
     assert watched.allows
     assert (watched.effect, watched.asking) == ("ask", ())
-    assert answered(ruled(ASK, observe=True), None).allows
+    mode = answered(ruled(ASK, observe=True), None)
+    assert mode.allows
+    assert (mode.effect, mode.asking) == ("ask", ())
 
 
 def test_nobody_is_asked_before_the_catalog_is_known() -> None:
