@@ -76,7 +76,8 @@ lint: $(PACKAGES) ## Check style, types and the layers of imports.
 lock: $(PACKAGES) ## Choose the newest package versions and write the lock files anew.
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) pyproject.toml --group dev --upgrade --output-file requirements.lock
-	$(COMPILE) pyproject.toml --constraint requirements.lock --output-file docker/requirements.lock
+	$(COMPILE) pyproject.toml --extra postgres --constraint requirements.lock \
+		--output-file docker/requirements.lock
 	echo hatchling | $(COMPILE) - --constraint requirements.lock --output-file docker/build.lock
 
 .PHONY: clean
