@@ -87,8 +87,13 @@ def hold(descriptor: int) -> None:
 
 def has_writer(path: Path) -> bool:
     """Whether the file's writer lives. Raises OSError when the file cannot be opened."""
+    return _has_writer(path) is True
+
+
+def _has_writer(path: Path) -> bool | None:
+    """The same; None where the system or the file system cannot tell."""
     if sys.platform == "win32":
-        return False
+        return None
     import fcntl
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -97,7 +102,7 @@ def has_writer(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     finally:
         os.close(descriptor)
     return False
@@ -174,10 +179,19 @@ def _look(journals: Path, each: _Open) -> tuple[Head | None, bool]:
         return Head(writer=each.writer, seq=0, digest="", size_bytes=0), True
     try:
         # Asked first: what a writer that is gone has left does not change any more.
-        settled = _day_is_over(each.writer) if shares(each.writer) else not has_writer(path)
-        if path.stat().st_size == each.size_bytes:
+        if shares(each.writer):
+            final, settled = False, _day_is_over(each.writer)
+        else:
+            written = _has_writer(path)
+            newest = _last_segment(journals, each)  # it may have gone on in another one just now
+            if newest is not None and newest != path:
+                path, written = newest, True
+            final, settled = written is False, not written
+        if path.stat().st_size == each.size_bytes and not final:
             return None, settled
         head = head_of(path, each.writer)
+        if head is not None and final:
+            head = msgspec.structs.replace(head, final=True)
     except OSError:
         return None, True  # compressed or deleted just now, or somebody else's
     if head is not None:

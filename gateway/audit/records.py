@@ -117,13 +117,17 @@ class Outcome(Stamped, frozen=True, kw_only=True, tag="outcome"):
     observed: dict[str, int] | None = None  # what they would have done besides
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """Where another journal stood when this one was opened: its last whole record."""
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where another journal stood when this one was opened: its last whole record.
+
+    `final`: its writer was gone, so nothing may come after that record.
+    """
 
     writer: str
     seq: int
     digest: str  # SHA-256 of that record's line, hex
     size_bytes: int  # of the file that it stands in, up to its end
+    final: bool = False
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):

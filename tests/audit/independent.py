@@ -111,6 +111,8 @@ def verify(log: Path, keys: list[str]) -> Problems:
             writer, seq = head["writer"], head["seq"]
             if last.get(writer, -1) < seq or (not seq and writer not in last):
                 problems.append(f"{writer}: had {seq} records, has {last.get(writer)}")
+            elif head.get("final") and last[writer] > seq > 0:
+                problems.append(f"{writer}: has records after its final one, {seq}")
             elif seq in records.get(writer, {}):
                 line = records[writer][seq][0]
                 if sha256(line).hexdigest() != head["digest"]:

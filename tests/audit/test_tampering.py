@@ -4,8 +4,10 @@ Each is done to the same log: three signed journals, the second of two segments,
 checkpoints that was kept elsewhere. `known_by` says what is needed to find it.
 """
 
+import json
 import random
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +19,7 @@ from gateway.audit.anchors import FileAnchor
 from gateway.audit.checkpoints import Checkpoints
 from gateway.audit.files import checkpoints_file, journal_files
 from gateway.audit.journal import Journal
+from gateway.audit.records import encode_record, stamped
 from gateway.audit.segments import SegmentLimits
 from gateway.audit.signing_keys import create_key
 from tests.audit import independent
@@ -58,7 +61,7 @@ def make(directory: Path) -> Log:
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
     monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
-    names = iter(("a", "b", "c"))
+    names = iter("abcd")
     monkeypatch.setattr(
         "gateway.audit.journal.time.strftime", lambda *_: f"2026010{next(names)}T000000Z"
     )
@@ -120,6 +123,18 @@ DEEDS: Final = {
     "delete one whole journal": Deed(lambda log: log.journals[FIRST].unlink(), {"missing-journal"}),
     "delete one segment": Deed(lambda log: log.journals[SECOND].unlink(), {"missing"}),
     "delete the last segment": Deed(lambda log: log.journals[2].unlink(), {"truncated"}),
+    "add records to a journal that was closed": Deed(
+        lambda log: append(log.journals[LAST]), {"appended"}
+    ),
+    "add records to a journal whose writer was gone": Deed(
+        lambda log: (
+            cut(log.journals[LAST], 2),
+            forget(log, log.journals[LAST]),
+            Journal.open(log.directory, durability="process").close(),
+            append(log.journals[LAST]),
+        ),
+        {"appended"},
+    ),
     "swap two records": Deed(lambda log: swap(log.journals[FIRST], 4, 5), {"out-of-order"}),
     "swap two that are far apart": Deed(
         lambda log: swap(log.journals[FIRST], 3, 9), {"out-of-order"}
@@ -175,6 +190,20 @@ def pack_and_flip(path: Path) -> None:
     packed.write_bytes(data)
 
 
+def append(path: Path) -> None:
+    """Add a record that follows from the last one."""
+    last = lines_of(path)[-1].rstrip(b"\n")
+    place = json.loads(last)
+    made = stamped(
+        decision(decision="deny"),
+        writer=place["writer"],
+        seq=place["seq"] + 1,
+        prev=sha256(last).hexdigest(),
+    )
+    with path.open("ab") as file:
+        file.write(encode_record(made) + b"\n")
+
+
 def exchange(first: Path, second: Path) -> None:
     beside = first.with_name("beside")
     first.rename(beside)
@@ -211,7 +240,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Log:
     """One log for all examples, whose files are put back after each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
-        names = iter(("a", "b", "c"))
+        names = iter("abcd")
         patch.setattr(
             "gateway.audit.journal.time.strftime", lambda *_: f"2026010{next(names)}T000000Z"
         )

@@ -31,6 +31,7 @@ class Joined(msgspec.Struct):
     digest: str = NO_RECORD
     pruned_seq: int = 0  # the last one that a tombstone stands for
     closed: bool = False
+    closed_seq: int = 0  # of the closing record, 0 where there is none
     torn: bool = False
     unfollowed: bool = False  # it says that it goes on in a segment that is not there
     last_event: str = ""
@@ -124,9 +125,10 @@ class _Joiner:
             self._sealed = file.number
         made.seq, made.digest, made.last_event = last.seq, last.digest, last.event
         made.last = Place(last.seq, last.line + lines, last.byte + part.begin)
-        final = part.closed_seq and last.seq - part.closed_seq
-        made.closed = part.closed_seq > 0 and (
-            final == 0 or (final == 1 and last.event == "checkpoint")
+        made.closed_seq = part.closed_seq or made.closed_seq
+        after = last.seq - made.closed_seq
+        made.closed = made.closed_seq > 0 and (
+            after == 0 or (after == 1 and last.event in ("checkpoint", "checkpoint.failed"))
         )
         made.digests.update(part.digests)
         made.said += [

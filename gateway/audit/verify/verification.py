@@ -232,6 +232,12 @@ class _Verification:
         longest = max(mentions, key=lambda mention: mention.head.seq, default=None)
         if longest is not None and longest.head.seq > joined.seq:
             self._truncated(joined, longest.head.seq, f"{longest.by} was opened")
+        finished = next((each for each in mentions if each.head.final), None)
+        if joined.closed_seq and not joined.closed:
+            self._appended(joined, joined.closed_seq, "its closing record")
+        elif finished is not None and 0 < finished.head.seq < joined.seq:
+            seq = finished.head.seq
+            self._appended(joined, seq, f"its writer was gone, as {finished.by} says")
         for head, by in mentions:
             if head.seq > joined.seq or head.seq < 1:
                 continue
@@ -291,6 +297,15 @@ class _Verification:
                     seq=checkpoint.size,
                 )
         return len(good), covered
+
+    def _appended(self, joined: Joined, seq: int, when: str) -> None:
+        self._tampered(
+            "appended",
+            joined.writer,
+            f"records {seq + 1} to {joined.seq} were added after {when}",
+            file=joined.file,
+            seq=seq + 1,
+        )
 
     def _truncated(self, joined: Joined, seq: int, when: str) -> None:
         if any(finding.code == "truncated" for finding in joined.findings):
