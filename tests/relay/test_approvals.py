@@ -249,6 +249,34 @@ def test_a_question_that_cannot_be_recorded_is_not_put_and_lets_nothing_through(
     asyncio.run(scenario())
 
 
+def test_an_answer_that_cannot_be_recorded_lets_nothing_through_and_is_not_remembered(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        came: list[object] = []
+        verdict = (held := Held("a", "query", "one", "s")).decided(desk.snapshot, None)
+        bound = held.bound(verdict)
+        asked = request(ways=("client", "command"))
+        pending = desk.approvals.begin(asked, bound, "words", came.append, lambda: None)
+        await desk.settle()
+        (waiting,) = desk.store.pending()
+        desk.journal.close()
+        desk.approvals.answer_by_client(pending, approved=True, by="x", remember="session")
+        await desk.settle()
+        (said,) = came
+        assert isinstance(said, AuditUnavailable)
+        assert pending.outcome is not None
+        assert pending.outcome.refusal
+        recalled = desk.approvals.recall(bound, verdict.asking, TERMS, asked.session)
+        assert recalled is None
+        # Nor does it count a second time.
+        assert desk.store.answer(waiting, approved=True, by="y", way="command")
+        desk.approvals.close()
+
+    asyncio.run(scenario())
+
+
 def test_what_is_remembered_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = module.Remembered()
     held = Held("a", "query", "one", "s")
