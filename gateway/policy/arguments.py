@@ -16,7 +16,7 @@ Answers = Mapping["Job", str | None]
 """What slow guards said of a call's arguments: None where they have nothing against them."""
 
 UNANCHORED = "x-unanchored"
-PATTERN_BYTES = 1024 * 1024
+PATTERN_BYTES = 1024 * 1024  # mutants: a bound, of which no number is the right one
 """What a compiled pattern may take; the engine itself is linear in the text."""
 
 _SHOWN_CHARS = 200

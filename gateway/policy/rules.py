@@ -16,7 +16,7 @@ Unlisted = Literal["refuse", "allow"]
 Demand = Literal["any", "authenticated"]
 """How the person must be known who answers a rule that asks."""
 
-REMEMBERED = 20_000
+REMEMBERED = 20_000  # mutants: a bound, of which no number is the right one
 """How many tools are remembered; their names may come from a model."""
 
 

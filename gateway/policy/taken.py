@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.policy.rules import ArgumentRule
 
-_MAX_DEPTH = 16
+_MAX_DEPTH = 16  # mutants: a bound, of which no number is the right one
 """How many references or levels of a tool's schema are followed; what lies deeper is taken."""
 _AROUND = ("allOf", "anyOf", "oneOf")
 

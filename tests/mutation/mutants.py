@@ -83,6 +83,7 @@ class _Noise:
     - `== "x"` made to `< "x"` and its like: the words of a vocabulary have no order, so that is
       `==` or `!=` again, or takes those that stand nearby in the alphabet for the word.
     - `if TYPE_CHECKING` is for the type checker.
+    - Options in a class statement (`frozen`, `kw_only`) say how values are made.
     - The bare `*` of a signature made to `/`: all arguments before it are given by position.
     """
 
@@ -96,6 +97,9 @@ class _Noise:
                 inner = getattr(node, field, None)
                 if isinstance(inner, ast.expr):
                     self._span(inner)
+            if isinstance(node, ast.ClassDef):
+                for option in node.keywords:
+                    self._span(option.value)
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
                 self._span(node)
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):

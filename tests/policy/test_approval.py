@@ -185,6 +185,34 @@ def test_what_is_only_observed_asks_nobody() -> None:
     assert (mode.effect, mode.asking) == ("ask", ())
 
 
+def test_an_approval_is_not_used_up_for_what_is_only_observed() -> None:
+    for snapshot in (
+        ruled(rule("w", "ask", observe=True)),
+        ruled(ASK, observe=True),
+        with_terms(ruled(rule("w", "ask", observe=True)), by=()),
+    ):
+        decision = answered(snapshot, approval())
+        assert (decision.effect, decision.enforced, decision.approval) == ("ask", False, "")
+
+
+def test_an_approval_counts_to_its_last_moment() -> None:
+    assert answered(ruled(ASK), approval(until=NOW)).allows
+    assert answered(ruled(ASK), approval(until=NOW - timedelta(microseconds=1))).refuses
+
+
+def test_what_holds_where_nothing_is_said() -> None:
+    assert Terms() == Terms(
+        by=("command", "console"), timeout_s=300, remember=("call", "session", "15m"), max_held=64
+    )
+
+
+def test_how_long_an_answer_is_to_hold_may_be_said_in_minutes() -> None:
+    assert (minutes("15m"), minutes("9999m")) == (15, 9999)
+    assert [minutes(each) for each in ("session", "call", "0m", "15", "15m ", "10000m")] == [
+        None
+    ] * 6
+
+
 def test_nobody_is_asked_before_the_catalog_is_known() -> None:
     snapshot = ruled(ASK)
     decision = decide("a", Action("tool", "tools/call", "db", "query"), snapshot, Context())

@@ -18,6 +18,7 @@ from tests.policy.ruling import offered, rule, ruled
 
 HOURLY = Limit("calls", 30, 3_600)
 PARALLEL = Limit("in_flight", 2)
+ONE_AT_A_TIME = "at most 1 call in flight for each agent, tool and upstream"
 DAILY = Limit("result_bytes", 50_000_000, 86_400)
 
 
@@ -102,6 +103,21 @@ class TestWords:
                 "each agent and upstream",
             ),
             (Limits((Limit("calls", 1, 90),), ("rule",)), "at most 1 call in 90 seconds in all"),
+            *(
+                (
+                    Limits((Limit("result_bytes", size, period_s),)),
+                    f"at most {words} for each agent",
+                )
+                for size, period_s, words in (
+                    (2 * 10**9, 2 * 86_400, "2 GB of results in 2 days"),
+                    (3_000, 7_200, "3 kB of results in 2 hours"),
+                    (1, 61, "1 byte of results in 61 seconds"),
+                    (1_000_001, 1, "1000001 bytes of results in 1 second"),
+                    (1_500, 3_601, "1500 bytes of results in 3601 seconds"),
+                    (10**6, 86_401, "1 MB of results in 86401 seconds"),
+                )
+            ),
+            (Limits((Limit("in_flight", 1),), ("agent", "tool", "upstream")), ONE_AT_A_TIME),
             (
                 Limits((Limit("result_bytes", 1_025, 120),), ("tool",)),
                 "at most 1025 bytes of results in 2 minutes for each tool",
@@ -130,6 +146,11 @@ class TestWords:
         assert reason.endswith(words)
         own = msgspec.structs.replace(reservation, message="Go slow.")
         assert why_exceeded(own, 5) == "Go slow; try again in 5 seconds"
+
+    def test_a_limit_for_all_is_told_as_one(self) -> None:
+        counter = ("few", HOURLY.kind, HOURLY.period_s, ())
+        reason = why_exceeded(Reservation("few", "p.yaml", 3, HOURLY, counter, enforced=True), 5)
+        assert "at most 30 calls in 1 hour in all, and that many have been made" in reason
 
 
 class TestTools:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.policy.limits import Limit, Limits
 from gateway.policy.rules import RuleSet, could_match, matches, with_former
 from tests.policy.ruling import rule
 
+FEW = Limits((Limit("calls", 1, 60),))
 _texts = st.text("ab*_", max_size=8)
 
 
@@ -17,6 +19,24 @@ class TestPatterns:
     def test_a_star_is_any_text_and_all_else_itself(self, pattern: str, name: str) -> None:
         expression = ".*".join(map(re.escape, pattern.split("*")))
         assert matches(pattern, name) == bool(re.fullmatch(expression, name, re.DOTALL))
+
+    @pytest.mark.parametrize(
+        ("pattern", "name", "said"),
+        [
+            ("a*b*b*c", "abc", False),
+            ("a*b*b*c", "abbc", True),
+            ("*ab*ab*", "ab", False),
+            ("*ab*ab*", "aab", False),
+            ("*ab*ab*", "abab", True),
+            ("*ba*ab", "bab", False),
+            ("*ba*ab", "baab", True),
+            ("ab*ab", "ab", False),
+            ("ab*bc", "abc", False),
+            ("ab*bc", "abbc", True),
+        ],
+    )
+    def test_no_character_is_taken_twice(self, pattern: str, name: str, said: bool) -> None:
+        assert matches(pattern, name) is said
 
     @given(_texts, st.text("ab_", max_size=3), st.text("ab_", min_size=1, max_size=6))
     def test_what_matches_under_a_prefix_could(self, pattern: str, prefix: str, rest: str) -> None:
@@ -53,11 +73,32 @@ class TestRuleSet:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gateway.policy.rules.REMEMBERED", 3)
-        rules = RuleSet([rule()])
+        rules = RuleSet([rule(), rule("few", "allow-only-if", limits=FEW)])
+        sizes = []
         for number in range(10):
-            rules.applying("a", f"mcp__db__{number}")
-        assert len(rules._applying) <= 3
-        assert len(rules.applying("a", "mcp__db__query")) == 1
+            rules.reservations("a", f"mcp__db__{number}", "db", observed=False)
+            sizes.append((len(rules._applying), len(rules._reservations)))
+        assert sizes == [(1 + number % 3, 1 + number % 3) for number in range(10)]
+        assert len(rules.applying("a", "mcp__db__query")) == 2
+        assert len(rules.reservations("a", "mcp__db__query", "db", observed=False)) == 1
+
+    def test_what_was_looked_up_once_is_remembered(self) -> None:
+        rules = RuleSet([rule("few", "allow-only-if", limits=FEW)])
+        first = rules.applying("a", "mcp__db__query")
+        assert rules.applying("a", "mcp__db__query") is first
+        taken = rules.reservations("a", "mcp__db__query", "db", observed=False)
+        assert rules.reservations("a", "mcp__db__query", "db", observed=False) is taken
+        assert rules.reservations("a", "mcp__db__query", "db", observed=True) != taken
+
+    def test_sets_of_the_same_rules_are_the_same_in_any_order(self) -> None:
+        one, other = rule("one"), rule("other", line=2)
+        rules = RuleSet([one, other])
+        assert rules == RuleSet([other, one])
+        assert hash(rules) == hash(RuleSet([other, one]))
+        assert rules != RuleSet([one])
+        assert rules != (one, other)
+        assert rules
+        assert not RuleSet()
 
 
 class TestFormerRules:
