@@ -106,6 +106,7 @@ def test_a_rule_that_was_changed_is_another_one_and_one_that_was_moved_is_not() 
     changed = msgspec.structs.replace(ASK, message="Think twice.")
     moved = msgspec.structs.replace(ASK, line=77, file="elsewhere.yaml")
     assert rule_key(moved) == rule_key(ASK) != rule_key(changed)
+    assert len(rule_key(ASK)) == 32
     assert answered(ruled(moved), approval()).allows
     assert answered(ruled(changed), approval()).refuses
 

@@ -108,3 +108,29 @@ def test_each_is_told_with_its_place_and_what_there_is_instead() -> None:
     assert found.name == "filter.tabel"
     assert found.where == ("allOf", 0, "properties", "filter", "properties", "tabel")
     assert found.known == ("table", "rows")
+
+
+def nested(key: str, levels: int) -> dict[str, object]:
+    """A tool's schema whose one property stands so many levels inside of `key`."""
+    if key == "$ref":
+        chain: dict[str, object] = {f"t{n}": {"$ref": f"#/$defs/t{n + 1}"} for n in range(levels)}
+        chain[f"t{levels}"] = {"properties": {"y": {}}}
+        return {"$ref": "#/$defs/t0", "$defs": chain}
+    schema: dict[str, object] = {"properties": {"y": {}}}
+    for _ in range(levels):
+        schema = {key: [schema] if key.endswith("Of") else schema}
+    return schema
+
+
+@pytest.mark.parametrize("key", ["allOf", "anyOf", "oneOf", "then", "else", "$ref"])
+def test_what_lies_too_deep_to_be_looked_at_may_be_anything(key: str) -> None:
+    limited = limits({"properties": {"x": {"const": 1}}})
+    assert unknown_properties(limited, nested(key, 10)) == ("x",)
+    assert unknown_properties(limited, nested(key, 30)) == ()
+
+
+@pytest.mark.parametrize("key", ["allOf", "then"])
+def test_circles_through_other_keywords_end_too(key: str) -> None:
+    inner = {"$ref": "#/$defs/t"}
+    taken = {"$ref": "#/$defs/t", "$defs": {"t": {key: [inner] if key == "allOf" else inner}}}
+    assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
