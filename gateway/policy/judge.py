@@ -54,6 +54,7 @@ def judge(
         refusal = refusal_by(rule, facts, rules, tool_id)
         if refusal is not None and refusal.effect == "ask" and facts.approved and not rule.observe:
             continue
+        # Mutants: `<=` is the same, since no two rules stand at one place.
         if refusal is not None and (worst is None or _weight(refusal) < _weight(worst)):
             worst = refusal
     return worst
@@ -174,6 +175,7 @@ def _is_in(when: When, now: datetime) -> bool:
     if not when.hours:
         return today in when.days
     for start, end in when.hours:
+        # Mutants: `<=` is the same, since a span that ends when it begins is refused when read.
         if start < end:
             if start <= minute < end and _on(when, today):
                 return True

@@ -148,7 +148,7 @@ class RuleSet:
                     key=lambda rule: rule.place,
                 )
             )
-            if len(self._applying) >= REMEMBERED:
+            if len(self._applying) >= REMEMBERED:  # mutants: it is never more
                 self._applying.clear()
             self._applying[key] = found
         return found
@@ -169,7 +169,7 @@ class RuleSet:
                 for rule in self.applying(agent, tool_id)
                 for each in _reservations_of(rule, who, observed=observed)
             )
-            if len(self._reservations) >= REMEMBERED:
+            if len(self._reservations) >= REMEMBERED:  # mutants: it is never more
                 self._reservations.clear()
             self._reservations[key] = found
         return found
@@ -236,5 +236,6 @@ def could_match(pattern: str, prefix: str) -> bool:
     """Whether some name that begins with `prefix`, and says more, is what the pattern says."""
     first, star, _ = pattern.partition("*")
     if not star:
+        # Mutants: `>` is the same for what begins with the other.
         return pattern.startswith(prefix) and pattern != prefix
     return first.startswith(prefix) or prefix.startswith(first)

@@ -89,6 +89,7 @@ def run_tests(mutant: Mutant) -> int:
         "mutation",
         derandomize=True,
         database=None,
+        max_examples=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

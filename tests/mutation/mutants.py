@@ -74,11 +74,26 @@ def argument_for(path: str, line: int) -> bool:
     return False
 
 
+_INSTEAD = {
+    "Add": ("Sub", "Mul"),
+    "Sub": ("Add", "Mul"),
+    "Mul": ("Add", "Div"),
+    "Div": ("Mul", "FloorDiv"),
+    "FloorDiv": ("Mod", "Mul"),
+    "Mod": ("FloorDiv", "Mul"),
+    "Pow": ("Mul", "Add"),
+    "BitOr": ("BitAnd", "BitXor"),
+    "BitAnd": ("BitOr", "BitXor"),
+}
+"""Of the ten operators that could stand in place of one, two: the others take as long to refute."""
+
+
 class _Noise:
     """Changes that say nothing about the tests.
 
     - Annotations are not run.
-    - `is None` made to `== None`: nothing that is compared with None defines equality with it.
+    - `is None` made to `== None`, and so for True and False: nothing that is compared with them
+      here defines equality with them.
     - `== "x"` made to `is "x"`: the same wherever texts are interned, and a linter refuses it.
     - `== "x"` made to `< "x"` and its like: the words of a vocabulary have no order, so that is
       `==` or `!=` again, or takes those that stand nearby in the alphabet for the word.
@@ -108,7 +123,7 @@ class _Noise:
                 sides = (node.left, *node.comparators)
                 constants = [side for side in sides if isinstance(side, ast.Constant)]
                 lines = set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-                if any(each.value is None for each in constants):
+                if any(each.value is None or isinstance(each.value, bool) for each in constants):
                     self.with_none |= lines
                 if any(isinstance(each.value, str) for each in constants):
                     self.with_text |= lines
@@ -120,6 +135,10 @@ class _Noise:
     def holds(self, operator: str, start: tuple[int, int]) -> bool:
         if any(begin <= start < end for begin, end in self.spans):
             return True
+        if "ReplaceBinaryOperator" in operator:
+            _, one, other = operator.rsplit("_", 2)
+            if other not in _INSTEAD.get(one, (other,)):
+                return True
         line = start[0]
         if "_Mul_" in operator:
             return line not in self.products

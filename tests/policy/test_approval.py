@@ -201,12 +201,6 @@ def test_an_approval_counts_to_its_last_moment() -> None:
     assert answered(ruled(ASK), approval(until=NOW - timedelta(microseconds=1))).refuses
 
 
-def test_what_holds_where_nothing_is_said() -> None:
-    assert Terms() == Terms(
-        by=("command", "console"), timeout_s=300, remember=("call", "session", "15m"), max_held=64
-    )
-
-
 def test_how_long_an_answer_is_to_hold_may_be_said_in_minutes() -> None:
     assert (minutes("15m"), minutes("9999m")) == (15, 9999)
     assert [minutes(each) for each in ("session", "call", "0m", "15", "15m ", "10000m")] == [

@@ -28,6 +28,16 @@ class TestEffects:
         assert decision.definition
         assert "no-queries" in decision.reason
 
+    def test_what_a_rule_says_in_its_own_words(self) -> None:
+        told = query(ruled(rule("no"))).reason
+        assert told == "the rule 'no' denies mcp__db__query"
+        told = query(ruled(rule("no", schema=ONLY_ORDERS)), {"table": "orders"}).reason
+        assert told == "the rule 'no' denies mcp__db__query with such arguments"
+        told = query(ruled(rule("who", "ask", schema=ONLY_ORDERS)), {"table": "orders"}).reason
+        assert told == "the rule 'who' asks a person for mcp__db__query with such arguments"
+        told = query(ruled(rule("no", when=When(days=(0,)))), now=NOON).reason
+        assert told == "the rule 'no' denies mcp__db__query on mon (UTC)"
+
     def test_the_message_is_for_the_model(self) -> None:
         decision = query(ruled(rule(message="Ask the data team first.")))
         assert decision.reason == "Ask the data team first"
@@ -169,6 +179,8 @@ class TestWhen:
         [
             (23, 21, True),
             (23, 22, False),
+            (23, 23, False),
+            (24, 0, False),
             (24, 5, False),
             (24, 6, True),
             (24, 22, True),

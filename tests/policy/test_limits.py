@@ -52,6 +52,13 @@ class TestDecisions:
         }
         assert all(each.enforced for each in decision.reservations)
 
+    @pytest.mark.parametrize(
+        ("per", "who"), [("agent", "a"), ("tool", "mcp__db__query"), ("upstream", "db")]
+    )
+    def test_a_counter_is_about_whom_the_rule_says(self, per: Per, who: str) -> None:
+        (reservation,) = ask(ruled(limited(per=(per,)))).reservations
+        assert reservation.counter == ("few", "calls", 3_600, ((per, who),))
+
     def test_a_counter_for_all_is_about_nobody(self) -> None:
         (reservation,) = ask(ruled(limited(per=("rule",)))).reservations
         assert reservation.counter == ("few", "calls", 3_600, ())

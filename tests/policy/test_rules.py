@@ -43,6 +43,10 @@ class TestPatterns:
         if matches(pattern, prefix + rest):
             assert could_match(pattern, prefix)
 
+    def test_the_prefix_itself_is_no_tool(self) -> None:
+        prefix = "mcp__db__"
+        assert not could_match("".join(["mcp__", "db__"]), prefix)
+
     @pytest.mark.parametrize("pattern", ["mcp__db", "mcp__db__", "mcp__other__*", "mcp__dbx*", ""])
     def test_what_no_tool_of_the_upstream_can_be(self, pattern: str) -> None:
         assert not could_match(pattern, "mcp__db__")
@@ -96,6 +100,7 @@ class TestRuleSet:
         assert rules == RuleSet([other, one])
         assert hash(rules) == hash(RuleSet([other, one]))
         assert rules != RuleSet([one])
+        assert RuleSet([one]) != RuleSet([other])
         assert rules != (one, other)
         assert rules
         assert not RuleSet()
