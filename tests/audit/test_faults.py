@@ -97,21 +97,6 @@ class TestTwoWriters:
         assert tampering(verify(tmp_path)) != []
         assert only(verify(tmp_path)).line in (2, 3)
 
-    def test_a_fork_of_a_gateway_writes_nothing(self, tmp_path: Path) -> None:
-        journal = Journal.open(tmp_path, durability="process")
-        child = os.fork()
-        if child == 0:
-            try:
-                journal.append(decision())
-            except AuditUnavailable:
-                journal.close()
-                os._exit(7)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        journal.append(decision(decision="deny"))
-        journal.close()
-        assert verify(tmp_path).findings == ()
-
 
 class TestReadOnlyDisk:
     @pytest.fixture
