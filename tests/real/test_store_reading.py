@@ -1,14 +1,21 @@
 """What people ask, asked of the shared store by the commands."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from starlette.testclient import TestClient
 
 from gateway.audit.journal import Journal
+from gateway.console import app
+from gateway.console.opening import open_log
 from tests.audit.samples import decision, outcome
+from tests.console.test_app import BASE, PAGES, READER, enter
+from tests.console.test_app import World as Console
 from tests.e2e.world import World
 from tests.real.store import PASSWORD, Store, copy, store_of
 
@@ -128,3 +135,36 @@ def _lines_within(process: "subprocess.Popen[str]", timeout_s: float) -> list[st
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout_s)
     return [process.stdout.readline()] if ready else []
+
+
+def test_every_page_of_the_console_is_made_from_the_store(tmp_path: Path) -> None:
+    world = Console(tmp_path, log="usual")
+    with store_of(tmp_path / "audit") as store:
+        settings = world.configuration().settings
+        audit = msgspec.structs.replace(
+            settings.audit, read_from=f"${{file:{owner_only(tmp_path / 'url', store.reader.url)}}}"
+        )
+        shared = msgspec.structs.replace(settings, audit=audit)
+        site = msgspec.structs.replace(
+            world.site, directory=None, open_log=lambda: open_log(tmp_path / "nowhere", shared)
+        )
+        with TestClient(app.build(site, world.access), base_url=BASE) as there:
+            here = world.client(READER)
+            enter(there, READER)
+            for page in PAGES:
+                shown = there.get(f"/console{page}")
+                assert shown.status_code == 200, page
+                if page.startswith(("/refusals", "/upstreams", "/changes", "/matrix")):
+                    expected = here.get(f"/console{page}").text
+                    assert numbers(shown.text) == numbers(expected), page
+
+
+def owner_only(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def numbers(page: str) -> list[str]:
+    """What the tables of a page say."""
+    return re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
