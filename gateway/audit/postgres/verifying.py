@@ -42,11 +42,15 @@ SELECT journal.name, kind, record.seq, columns, line FROM (
 ) AS record JOIN gateway_audit.journal ON journal.id = record.journal
 ORDER BY record.journal, record.seq
 """
-# Nobody else can tell from here whether a gateway lives: one that sent something lately may.
+# Whether a gateway lives cannot be told from here: one that sent something lately, and not its
+# closing record, may.
 _RUNNING: Final = """
 SELECT DISTINCT name FROM gateway_audit.receipt
 JOIN gateway_audit.journal ON journal.id = receipt.journal
-WHERE received_at > now() - interval '1 hour'
+WHERE received_at > now() - interval '1 hour' AND NOT EXISTS (
+    SELECT FROM gateway_audit.event
+    WHERE event.journal = journal.id AND event.seq = journal.seq AND event.event = 'journal.closed'
+)
 """
 _HEADS: Final = "SELECT name, seq FROM gateway_audit.journal"
 # Each receipt, and the journal's own row, say what the last line was when it was taken.
