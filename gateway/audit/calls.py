@@ -116,4 +116,7 @@ def _fields(row: Row, line: bytes | None) -> dict[str, Any]:
 
 
 _PROMISED: Final = ("time", "call", "agent", "tool", "decision", "reason", "rule")
-_OF_OUTCOME: Final = ("status", "duration_us", "error_code", "result_size_bytes", "result_digest")
+_OF_OUTCOME: Final = (
+    *("status", "duration_us", "error_code", "result_size_bytes", "result_digest"),
+    *("changes", "observed"),
+)

@@ -20,8 +20,18 @@ from gateway.errors import UserError
 CSV_COLUMNS: Final = (
     *("time", "call", "agent", "identified", "session", "transport", "upstream", "tool", "method"),
     *("name", "decision", "enforced", "rule", "file", "line", "reason", "status", "outcome_time"),
-    *("duration_us", "error_code", "result_size_bytes", "result_digest", "arguments", "snapshot"),
-    *("definition", "protocol", "client", "trace", "writer", "seq", "prev"),
+    *("duration_us", "error_code", "result_size_bytes", "result_digest", "changes", "observed"),
+    *(
+        "arguments",
+        "snapshot",
+        "definition",
+        "protocol",
+        "client",
+        "trace",
+        "writer",
+        "seq",
+        "prev",
+    ),
 )
 """The columns of a CSV export: fields of the records, objects as JSON."""
 

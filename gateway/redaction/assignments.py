@@ -49,7 +49,10 @@ _PLAIN_WORDS: Final = frozenset(
         *("basic", "bearer", "digest", "token", "password", "secret", "failed", "this", "that"),
     )
 )
-_REFERENCE: Final = re.compile(r"\$\{?[A-Za-z0-9_:./-]+\}?|<[^>]*>|%[A-Za-z0-9_]+%|\*+|\.+")
+_NAMES: Final = r"[A-Za-z_]\w*(?:\.\w+)*(?:\[[A-Za-z_.]*)?"
+_REFERENCE: Final = re.compile(
+    r"\$\{[^}]*\}|\$[A-Z_][A-Z0-9_]*|\$[0-9]+|<[^>]*>|%[A-Za-z0-9_]+%|\*+|\.+"
+)
 _REFERENCE_CHARS: Final = 200
 
 
@@ -120,6 +123,8 @@ def _at(text: str, start: int) -> Assignment | None:
     found = _pattern(pattern).match(text, end)
     if found is None or not _is_value(kind, found["value"], sure=quoted or "=" in sign):
         return None
+    if not quoted and kind != "cookie" and _is_code(text, found, between["sign"], kind):
+        return None
     return Assignment(kind, found.start("value"), found.end("value"))
 
 
@@ -128,6 +133,22 @@ def _beginning(text: str, start: int) -> int:
     while begin > least and (text[begin - 1].isalnum() or text[begin - 1] in "_-."):
         begin -= 1
     return begin
+
+
+def _is_code(text: str, found: re.Match[str], sign: str, kind: str) -> bool:
+    """Whether what is not in quotes is part of a program, or of a sentence, and no secret."""
+    value, after = found["value"].rpartition(" ")[2], text[found.end() : found.end() + 1]
+    if value == "$" or value.startswith(":") or not any(map(str.isalnum, value)):
+        return True
+    if kind == "authorization" and value.isalpha() and value.isupper():
+        return True  # Authorization: Bearer TOKEN
+    if _pattern(_NAMES).fullmatch(value):
+        # token = read(x), token = stored.token, and types: tuple[str, ...]
+        dotted = kind != "password" and "." in value and value.islower()
+        if after == "(" or "[" in value or (" = " in sign and dotted):
+            return True
+    goes_on = after in (" ", ".", "(", ")", "`", "|")
+    return kind == "password" and ":" in sign and value.isalpha() and goes_on
 
 
 def _is_value(kind: str, value: str, *, sure: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -127,6 +128,9 @@ def test_what_is_only_observed_is_recorded_and_changes_nothing(world: World, con
         outcome = outcome_of(world, "echo")
         assert outcome["changes"] == {"stripped ansi": 2}
         assert outcome["observed"] == {"redacted github-token": 2}
+        shown = world.gateway("audit", "show", outcome["call"]).stdout
+        assert re.search(r'^changes: +\{"stripped ansi": 2\}$', shown, re.MULTILINE)
+        assert re.search(r'^observed: +\{"redacted github-token": 2\}$', shown, re.MULTILINE)
 
 
 def test_a_result_that_cannot_be_examined_is_withheld(world: World, connect: Open) -> None:

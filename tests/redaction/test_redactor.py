@@ -27,6 +27,8 @@ HARMLESS = (
     "01a20903-7bd9-7000-8000-0123456789ab at 10.0.0.1:5432",
     "PASSWORD=${DB_PASSWORD} TOKEN=$TOKEN secret: <your secret> apiKey: string",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "token = stored.token\nsecret = base64.encode(x)\nsecrets: tuple[str, ...] = ()\ntokens = []",
+    "the URL contains a password: use a header. Authorization: Bearer TOKEN; Bearer ${TOKEN}",
     "select token, secret from sessions where id = 5",
 )
 
@@ -48,6 +50,24 @@ def test_a_secret_is_found_by_what_stands_beside_it(name: str) -> None:
     assert secret not in redacted
     assert redacted.startswith("before ")
     assert redacted.endswith(" after") or name == "cookie"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: correcthorse",
+        "password=$ecret",
+        "db.password = my.pass",
+        "token: a1b2c3 is it",
+        "PASSWORD=hunter",
+        "passwd: hunter2 and more",
+        "'secret': 'two words'",
+        'client_secret = "x.y"',
+        "Cookie: a=b; c=d \nnext",
+    ],
+)
+def test_short_and_plain_ones_are_found_by_their_names(text: str) -> None:
+    assert "[redacted: " in redact_text(text)
 
 
 @pytest.mark.parametrize("text", HARMLESS)
