@@ -20,6 +20,7 @@ Dimension: TypeAlias = Literal["agent", "tool", "upstream"]
 CHANGES: Final = (
     "anchor.",
     "approval.",
+    "audit.",
     "checkpoint.failed",
     "configuration.",
     "instructions.",

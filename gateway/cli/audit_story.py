@@ -46,6 +46,10 @@ def details(event: LoggedEvent) -> str:
     data = fields.get("data")
     if isinstance(data, Mapping):
         told.update(data)
+    pruned = told.pop("pruned", None)
+    if isinstance(pruned, Mapping):  # for people: its digests and its signature are for verifiers
+        told.pop("note", None)
+        told.update((key, pruned.get(key)) for key in ("segment", "first_seq", "last_seq"))
     return ", ".join(f"{key} {_text(value)}" for key, value in told.items())
 
 

@@ -401,6 +401,8 @@ def test_the_command(log: Path, tmp_path: Path) -> None:
     assert "on hold" in audit("hold").stdout
     assert "on hold" in audit("prune", "--max-bytes", "0").stderr
     assert "ended" in audit("hold", "--release").stdout
+    told = audit("changes").stdout
+    assert all(event in told for event in ("audit.held", "audit.released"))
     planned = audit("prune", "--max-bytes", "0", "--dry-run")
     assert "would be deleted" in planned.stdout
     count = len(journal_files(log))
@@ -409,3 +411,7 @@ def test_the_command(log: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith(f"{count - 1} segments")
     assert len(journal_files(log)) == 2  # the newest, and the journal with the tombstones
     assert audit("verify").returncode == 0
+    told = audit("changes").stdout
+    assert "journal.pruned" in told
+    assert "first_seq 1, last_seq 3" in told
+    assert "digest" not in told
