@@ -11,6 +11,7 @@ from gateway.errors import UserError
 
 KEY_SIZE_BYTES: Final = 32
 DIGEST_HEX_CHARS: Final = 32  # 128 bit
+_ID_CHARS: Final = 12
 _BLOCK_BYTES: Final = 64  # of SHA-256
 _INNER_PAD: Final = int.from_bytes(b"\x36" * _BLOCK_BYTES, "big")
 _OUTER_PAD: Final = int.from_bytes(b"\x5c" * _BLOCK_BYTES, "big")
@@ -53,6 +54,22 @@ class Digester:
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.hexdigest()[:DIGEST_HEX_CHARS]
+
+
+def directory_id(directory: Path) -> str:
+    """What tells the audit directory `directory` from those of other machines and users.
+
+    Another one once its key is replaced. Raises UserError as `Digester.open`.
+    """
+    path = key_file(directory)
+    try:
+        if not path.exists():
+            _make_key(path)
+        return sha256(b"directory\0" + _read_key(path)).hexdigest()[:_ID_CHARS]
+    except OSError as error:
+        raise UserError(
+            f"cannot use the key of the audit log: {error.strerror}", path=str(path)
+        ) from error
 
 
 def _make_key(path: Path) -> None:

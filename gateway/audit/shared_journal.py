@@ -20,6 +20,7 @@ import msgspec
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.files import PLAIN, journal_directory
 from gateway.audit.heads import heads_of_others
+from gateway.audit.keys import directory_id
 from gateway.audit.records import (
     NO_RECORD,
     Event,
@@ -29,6 +30,7 @@ from gateway.audit.records import (
     encode_record,
     stamped,
 )
+from gateway.errors import UserError
 from gateway.state import make_private_directory
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
@@ -36,7 +38,6 @@ MAX_FILES_A_DAY: Final = 9_999
 LOCK_TIMEOUT_S: Final = 2.0
 """How long another writer may take; the client gives up on its hook after some seconds more."""
 
-_FIRST: Final = f"-hook-0001{PLAIN}"
 _LOCK_INTERVAL_S: Final = 0.002
 _TAIL_BYTES: Final = 16 * 1024
 _MAX_TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -53,6 +54,7 @@ class SharedJournal:
         clock: Callable[[], float],
     ) -> None:
         self._directory = directory
+        self._name = ""
         self._durability = durability
         self._version = version
         self._clock = clock
@@ -79,14 +81,18 @@ class SharedJournal:
         """Commit `record` before this returns, or raise AuditUnavailable with nothing written."""
         predecessor = ""
         try:
+            # Journals of many machines stand side by side in a shared store.
+            self._name = self._name or f"hook-{directory_id(self._directory.parent)}"
             day = self._day()
             for number in range(1, MAX_FILES_A_DAY + 1):
-                writer = f"{day}-hook-{number:04d}"
+                writer = f"{day}-{self._name}-{number:04d}"
                 if self._append_to(writer, predecessor, record):
                     return
                 predecessor = writer
         except OSError as error:
             raise _unavailable(str(error.strerror)) from error
+        except UserError as error:
+            raise _unavailable(error.message) from error
         raise _unavailable(f"there are more than {MAX_FILES_A_DAY} files of one day")
 
     def _day(self) -> str:
@@ -95,10 +101,11 @@ class SharedJournal:
         Retention never deletes those: so the name of a deleted file is not used again.
         """
         today = time.strftime("%Y%m%d", time.gmtime(self._clock()))
-        if (self._directory / f"{today}{_FIRST}").exists():
+        first = f"-{self._name}-0001{PLAIN}"
+        if (self._directory / f"{today}{first}").exists():
             return today
         with os.scandir(self._directory) as entries:
-            days = [entry.name[:8] for entry in entries if entry.name.endswith(_FIRST)]
+            days = [entry.name[:8] for entry in entries if entry.name.endswith(first)]
         return max(today, *days) if days else today
 
     def _append_to(self, writer: str, predecessor: str, record: Record) -> bool:

@@ -12,6 +12,7 @@ from gateway.audit.calls import Filters
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.index import Index
 from gateway.audit.journal import Journal
+from gateway.audit.keys import directory_id
 from gateway.audit.reader import Problem, read_journals
 from gateway.audit.shared_journal import SharedJournal
 from gateway.audit.verify.verification import verify
@@ -68,7 +69,8 @@ class TestClocks:
             SharedJournal.open(tmp_path, durability="process", clock=lambda at=now_s: at).append(
                 decision(decision="deny")
             )
-        assert [path.name for path in journals(tmp_path)] == ["20270115-hook-0001.jsonl"]
+        name = f"20270115-hook-{directory_id(tmp_path)}-0001.jsonl"
+        assert [path.name for path in journals(tmp_path)] == [name]
         assert verify(tmp_path).findings == ()
 
 

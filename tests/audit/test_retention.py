@@ -14,6 +14,7 @@ from gateway.audit.checkpoints import Checkpoints
 from gateway.audit.files import Segment, journal_files, segments
 from gateway.audit.heads import shares
 from gateway.audit.journal import Journal
+from gateway.audit.keys import directory_id
 from gateway.audit.notes import Signer
 from gateway.audit.pruning import prune
 from gateway.audit.retention import Limits, outlived
@@ -223,16 +224,19 @@ class TestWhatStays:
                 decision(decision="deny", time=clock.timestamp())
             )
 
+        own = directory_id(log)
         for age in (50, 40):
             clock.age_days = age
             hooked(NOW_S - age * DAY_S)
         clock.age_days = 0
         written(log, signer, clock, 1)
         gone = chosen(log, max_bytes=0)
-        assert [name for name in names(gone) if shares(name)] == ["20260110-hook-0001"]
+        assert [name for name in names(gone) if shares(name)] == [f"20260110-hook-{own}-0001"]
         prune(log, gone, signer, version="1")
         hooked(NOW_S - 50 * DAY_S)  # the clock is set back: the name is not used again
-        assert [name for name in journal_files(log) if shares(name)] == ["20260120-hook-0001"]
+        assert [name for name in journal_files(log) if shares(name)] == [
+            f"20260120-hook-{own}-0001"
+        ]
         assert report_on(log).clean
 
     def test_what_the_shared_store_does_not_have(

@@ -14,6 +14,7 @@ from gateway.audit.calls import Filters
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.index import Index
 from gateway.audit.journal import Journal
+from gateway.audit.keys import directory_id
 from gateway.audit.reader import UNFINISHED, Problem, read_journals
 from gateway.audit.shared_journal import SharedJournal
 from gateway.errors import UserError
@@ -32,7 +33,7 @@ def test_each_writer_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
         shared(tmp_path).append(decision(name=f"tool\n{number}" * 200 * (number % 3)))
     [path] = journals(tmp_path)
     records = verified(path)
-    assert path.name == "20270115-hook-0001.jsonl"
+    assert path.name == f"20270115-hook-{directory_id(tmp_path)}-0001.jsonl"
     assert [record["kind"] for record in records] == ["event"] + ["decision"] * 20
     assert records[0]["event"] == "journal.opened"
     assert records[0]["data"] == {"durability": "process", "pid": os.getpid(), "version": "1.2.3"}
@@ -124,10 +125,11 @@ def test_readers_take_it_for_one_of_their_journals(tmp_path: Path) -> None:
 
 def test_power_syncs_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bool] = []
+    journal = SharedJournal.open(tmp_path, durability="power")
+    directory_id(tmp_path)  # makes the key of the directory, and syncs it
     monkeypatch.setattr(
         os, "fsync", lambda each: synced.append(stat.S_ISDIR(os.fstat(each).st_mode))
     )
-    journal = SharedJournal.open(tmp_path, durability="power")
     journal.append(decision())
     assert synced == [False, True]
     journal.append(decision())
@@ -194,7 +196,7 @@ def test_a_file_that_is_not_the_journals_is_not_written(tmp_path: Path) -> None:
     SharedJournal.open(tmp_path, durability="process")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"")
-    path = tmp_path / "journal" / "20270115-hook-0001.jsonl"
+    path = tmp_path / "journal" / f"20270115-hook-{directory_id(tmp_path)}-0001.jsonl"
     path.symlink_to(elsewhere)
     with pytest.raises(AuditUnavailable):
         shared(tmp_path).append(decision())

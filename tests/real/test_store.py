@@ -86,6 +86,16 @@ def test_the_journal_of_the_hook_is_copied_too(store: Store, tmp_path: Path) -> 
     assert store.lines()[json.loads(lines[0])["writer"]] == lines
 
 
+def test_the_hooks_of_two_machines_have_journals_of_their_own(store: Store, tmp_path: Path) -> None:
+    for machine in ("one", "two"):
+        SharedJournal.open(tmp_path / machine, durability="process").append(decision())
+        copy(tmp_path / machine, store.address(machine))
+    kept = store.lines()
+    for machine in ("one", "two"):
+        ((writer, lines),) = journal_lines(tmp_path / machine).items()
+        assert kept[writer] == lines
+
+
 def test_hostile_texts_are_copied(store: Store, tmp_path: Path) -> None:
     chance = random.Random(1)
     letters = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(1024))
