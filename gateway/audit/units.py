@@ -34,7 +34,7 @@ def floored(start: str, unit: Unit, every: int) -> str:
 def fitting(oldest: str, newest: str, room: int) -> tuple[Unit, int]:
     """The finest unit, and how many at a time, of which so many reach from one time to the other.
 
-    Raises ValueError for what is no time.
+    Raises ValueError or OverflowError for what is no time.
     """
     for unit, every in _STEPS:
         if len(_starts(oldest, newest, unit, every, room)) <= room:

@@ -75,7 +75,7 @@ def _stats(log: AuditLog, filters: Filters, room: int) -> _Stats | None:
     since, until = first[0].decision.time, last[0].decision.time
     try:
         unit, every = fitting(since, until, room)
-    except ValueError:  # somebody else wrote that time
+    except (ValueError, OverflowError):  # somebody else wrote that time
         unit, every = "day", 1
     tallies: dict[Dimension, list[Tally]] = {
         dimension: log.tallies(dimension, filters, _TOP) for dimension in ("agent", "tool")
@@ -114,7 +114,7 @@ def _over_time(found: _Stats, room: int, *, blocks: bool) -> list[str]:
     by_start = {each.start: each for each in found.activity}
     try:
         starts = starts_between(found.since, found.until, found.unit, found.every, room)
-    except ValueError:
+    except (ValueError, OverflowError):
         starts = sorted(by_start)[-room:]
     columns = [by_start.get(start) for start in starts]
     lines = []

@@ -211,7 +211,7 @@ def test_an_index_that_is_damaged_inside_is_rebuilt(log: Path) -> None:
     assert indexed(log) == before
 
 
-@pytest.mark.parametrize("version", [-1, 99])
+@pytest.mark.parametrize("version", [-1, 1, 99])
 def test_an_index_of_another_schema_is_rebuilt(log: Path, version: int) -> None:
     before = indexed(log)
     db = apsw.Connection(os.fspath(log / "index.sqlite"))

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from gateway.audit.journal import Journal
 from gateway.cli import drawing
 from gateway.cli.audit import command
-from tests.audit.samples import decision, outcome
+from tests.audit.samples import decision, line_of, outcome
 
 
 @pytest.fixture
@@ -62,6 +62,17 @@ def test_the_figures_are_there_for_programs_too(log: Path) -> None:
         *("a", "\u6771\u4eac-\u6771\u4eac", "long-" * 20)
     }
     assert json.loads(drawn(log, 80, "--json", "--agent", "a"))["calls"] == 40
+
+
+@pytest.mark.parametrize("times", [("t", "u"), ("2026-01-01T00:00", "9999-12-31T23:59:59Z")])
+def test_times_that_nobody_can_reckon_with_are_drawn_nevertheless(
+    tmp_path: Path, times: tuple[str, str]
+) -> None:
+    (tmp_path / "journal").mkdir()
+    base = {"kind": "decision", "writer": "w", "seq": 1, "decision": "allow", "agent": "a"}
+    lines = [line_of({**base, "time": time, "call": time}) for time in times]
+    (tmp_path / "journal" / "a.jsonl").write_bytes(b"".join(lines))
+    assert drawn(tmp_path, 80).startswith("2 calls")
 
 
 def test_charts_start_at_nought_and_show_the_least_value() -> None:
