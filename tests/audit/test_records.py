@@ -71,7 +71,13 @@ records: st.SearchStrategy[Record] = st.one_of(
         enforced=st.booleans(),
         arguments=st.none() | st.fixed_dictionaries({"shape": shapes, "size_bytes": integers}),
     ),
-    st.builds(outcome, hostile, error_code=st.none() | st.integers(), duration_us=integers),
+    st.builds(
+        outcome,
+        hostile,
+        error_code=st.none() | st.integers(),
+        duration_us=integers,
+        changes=st.none() | st.dictionaries(st.sampled_from(("marked", "withheld")), integers),
+    ),
     st.builds(
         Event,
         time=st.builds(timestamp),
