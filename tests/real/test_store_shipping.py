@@ -162,7 +162,7 @@ def test_many_gateways_at_once_on_one_machine(project: World, shared: Store) -> 
         def run(_: int) -> None:
             with project.connect() as client:
                 client.open()
-                for _ in range(30):
+                for _ in range(10):
                     client.call("echo")
 
         project.write()
