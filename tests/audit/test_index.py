@@ -134,7 +134,7 @@ def test_the_index_is_equal_to_a_scan_of_the_journals(
             assert index.calls(filters) == expected
             assert index.calls(filters, limit) == expected[-limit:]
             counted = Counter(call.decision.agent for call in expected)
-            tallies = index.tallies("agent", filters, len(calls) + 1)
+            tallies = index.tallies("agent", filters, len(counted) + 1)
             assert {tally.name: tally.calls for tally in tallies} == counted
             assert sum(each.calls for each in index.performance(filters)) == 2 * sum(
                 call.decision.tool is not None for call in expected
