@@ -56,7 +56,7 @@ def decide_for_any(action: Action, snapshot: Snapshot, context: Context) -> Deci
     verdict = decide(None, action, snapshot, context)
     for name, agent in snapshot.agents.items():
         if verdict.effect == "allow" or not verdict.enforced:
-            break
+            break  # mutants: to go on changes nothing
         if agent.observed or (agent.refusal is None and action.upstream in agent.upstreams):
             one = decide(name, action, snapshot, context)
             # What one of them may do after a person was asked is more than what none may.
@@ -99,8 +99,8 @@ def permissions_of_any(upstream: str, snapshot: Snapshot) -> UpstreamPermissions
 
 
 _NOWHERE = UpstreamPermissions()
-_ANY = Grant("the tools of all agents", "", 0)
-_OBSERVED = Grant("observe", "", 0)
+# Mutants: where there is no file, no line is told.
+_ANY, _OBSERVED = Grant("the tools of all agents", "", 0), Grant("observe", "", 0)
 _EVERYTHING = UpstreamPermissions(
     declared=Selection(whole=_OBSERVED),
     resources=_OBSERVED,

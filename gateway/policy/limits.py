@@ -103,7 +103,7 @@ _PERIODS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 def _period(seconds: int) -> str:
     for length, word in _PERIODS:
-        if seconds % length == 0:
+        if seconds % length == 0:  # mutants: what is left is never less
             return _count(seconds // length, word)
     raise AssertionError("every number of seconds is one of seconds")
 
@@ -113,6 +113,6 @@ _SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 def _size(size: int) -> str:
     for length, word in _SIZES:
-        if size % length == 0:
+        if size % length == 0:  # mutants: what is left is never less
             return f"{size // length} {word}"
     return _count(size, "byte")

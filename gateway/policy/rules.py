@@ -88,7 +88,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         """The same rule wherever it stands."""
         arguments = self.arguments
         if arguments is not None:
+            # Mutants: any number is the same for all rules, here and below.
             arguments = msgspec.structs.replace(arguments, line=0)
+        # Mutants: so is True.
         return msgspec.structs.replace(self, file="", line=0, arguments=arguments, former=False)
 
     def applies(self, agent: str, tool_id: str) -> bool:

@@ -31,7 +31,7 @@ FIRST = {
     "limits": ("test_limits",),
     "judge": ("test_judge",),
     "rules": ("test_rules",),
-    "callers": ("test_standing",),
+    "callers": ("test_callers", "test_standing"),
     "arguments": ("test_arguments",),
     "taken": ("test_taken",),
 }

@@ -196,6 +196,12 @@ def test_an_approval_is_not_used_up_for_what_is_only_observed() -> None:
         assert (decision.effect, decision.enforced, decision.approval) == ("ask", False, "")
 
 
+def test_what_is_only_observed_is_told_of_a_call_that_a_person_approved() -> None:
+    decision = answered(ruled(ASK, rule("watched", observe=True, line=9)), approval())
+    assert (decision.effect, decision.rule, decision.enforced) == ("deny", "watched", False)
+    assert decision.approval == "one"
+
+
 def test_an_approval_counts_to_its_last_moment() -> None:
     assert answered(ruled(ASK), approval(until=NOW)).allows
     assert answered(ruled(ASK), approval(until=NOW - timedelta(microseconds=1))).refuses

@@ -139,6 +139,7 @@ class TestWords:
         [
             (HOURLY, 61, "and that many have been made; try again in 61 seconds"),
             (HOURLY, 1, "; try again in 1 second"),
+            (HOURLY, 0, "; try again in 0 seconds"),
             (DAILY, 9, "and they are used up; try again in 9 seconds"),
             (PARALLEL, None, "are under way; try again when one of them has ended"),
         ],
@@ -148,6 +149,7 @@ class TestWords:
     ) -> None:
         counter = ("few", limit.kind, limit.period_s, (("agent", "a"),))
         reservation = Reservation("few", "p.yaml", 3, limit, counter, enforced=True)
+        assert not reservation.former
         reason = why_exceeded(reservation, wait_s)
         assert reason.startswith("the rule 'few' allows at most ")
         assert reason.endswith(words)
