@@ -108,7 +108,7 @@ def not_taken(
     key = (entry.digest, rule.schema, rule.optional, rule.unlisted)
     found = rules.unknown.get(key)
     if found is None:
-        if len(rules.unknown) >= REMEMBERED:
+        if len(rules.unknown) >= REMEMBERED:  # mutants: it is never more
             rules.unknown.clear()
         found = rules.unknown[key] = unknown_properties(rule, taken)
     return found
@@ -242,9 +242,9 @@ def _words(error: "ValidationError") -> str:
 
 def named(names: Sequence[str]) -> str:
     """Names of arguments in a sentence; they may be a model's."""
-    shown = ", ".join(_shown_name(name) for name in names[:_SHOWN_NAMES])
+    told = ", ".join(_shown_name(name) for name in names[:_SHOWN_NAMES])
     more = len(names) - _SHOWN_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def path_in_words(where: Sequence[str | int]) -> str:

@@ -1,13 +1,25 @@
 """Reasons for a model, properties that a tool does not take, and narrowed schemas."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
-from gateway.policy.arguments import Matcher, narrowed
+from gateway.catalog.listing import ToolEntry
+from gateway.policy import guards
+from gateway.policy.arguments import (
+    Matcher,
+    named,
+    narrowed,
+    not_taken,
+    path_in_words,
+    shown,
+)
+from gateway.policy.guards import Guard
+from gateway.policy.rules import RuleSet
 from tests.policy.ruling import TAKEN, limits, rule
 
 
@@ -52,6 +64,99 @@ class TestReasons:
         assert secret.strip() == "" or secret not in reason.replace("^(?:x)$", "")
 
 
+class TestWords:
+    @pytest.mark.parametrize(
+        ("names", "told"),
+        [
+            ("a", "'a'"),
+            ("abc", "'a', 'b', 'c'"),
+            ("abcd", "'a', 'b', 'c' and 1 more"),
+            ("abcdefg", "'a', 'b', 'c' and 4 more"),
+        ],
+    )
+    def test_names(self, names: str, told: str) -> None:
+        assert named(tuple(names)) == told
+
+    def test_a_name_has_60_characters_at_most(self) -> None:
+        assert named(["x" * 60]) == repr("x" * 60)
+        assert named(["x" * 61]) == repr("x" * 60)
+
+    @pytest.mark.parametrize(
+        ("where", "told"),
+        [((), ""), (("a",), "'a'"), (("a", "b"), "'a.b'"), (("a", 0, "b", 12), "'a[0].b[12]'")],
+    )
+    def test_places(self, where: tuple[str | int, ...], told: str) -> None:
+        assert path_in_words(where) == told
+
+    def test_values_are_cut_at_200_characters(self) -> None:
+        assert shown("x" * 198) == '"' + "x" * 198 + '"'
+        assert shown("x" * 199) == '"' + "x" * 196 + "..."
+        assert shown([1, "a", None]) == '1, "a", null'
+
+    def test_a_guards_own_words_are_cut_too(self) -> None:
+        class Long(Guard):
+            def __init__(self, options: object) -> None: ...
+
+            def check(self, value: object) -> str | None:
+                return "n" * 500
+
+        with mock.patch.object(guards, "load", return_value=Long):
+            matcher = Matcher(limits({"properties": {"a": {"size": {"max_bytes": 1}}}}))
+            assert matcher.mismatch({"a": "x"}, {}) == f"the argument 'a': {'n' * 200}"
+
+    @pytest.mark.parametrize(
+        ("schema", "arguments", "reason"),
+        [
+            ({"properties": {"b": {"const": 1}}}, {"a": {}}, "'b' is missing inside 'a'"),
+            ({"properties": {"b": {}}}, {"a": {"c": 1}}, "'c' is not allowed inside 'a'"),
+            (
+                {"items": {"const": 1}},
+                {"a": [2, 2, 2, 2, 2]},
+                "the argument 'a[0]' must be 1; the argument 'a[1]' must be 1; the argument "
+                "'a[2]' must be 1",
+            ),
+            ({"type": "object"}, {"a": 1}, "the argument 'a' must be of type \"object\""),
+            ({"minLength": 2}, {"a": "x"}, "the argument 'a' must have at least 2 characters"),
+        ],
+    )
+    def test_reasons(self, schema: object, arguments: dict[str, Any], reason: str) -> None:
+        assert Matcher(limits({"properties": {"a": schema}})).mismatch(arguments, {}) == reason
+
+    def test_what_the_arguments_as_a_whole_are_not_is_said_of_them(self) -> None:
+        schema = {"properties": {"a": {}, "b": {}}, "minProperties": 2}
+        reason = Matcher(limits(schema)).mismatch({"a": 1}, {})
+        assert reason == "the arguments must have at least 2 properties"
+
+
+class TestNotTaken:
+    RULE = limits({"properties": {"x": {"const": 1}}})
+
+    def entry(self, number: int, schema: object = None) -> ToolEntry:
+        definition = {"name": "t", "inputSchema": schema, "number": number}
+        return ToolEntry("t", "t", "mcp__db__t", definition)
+
+    def test_it_is_remembered_by_the_definition_but_for_listings(self) -> None:
+        rules = RuleSet()
+        entry = self.entry(1, {"properties": {"y": {}}})
+        assert not_taken(self.RULE, entry, rules, listing=True) == ("x",)
+        assert rules.unknown == {}
+        found = not_taken(self.RULE, entry, rules)
+        assert found == ("x",)
+        assert not_taken(self.RULE, entry, rules) is found
+        assert len(rules.unknown) == 1
+
+    def test_definitions_without_end_do_not_fill_the_memory(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gateway.policy.arguments.REMEMBERED", 3)
+        rules = RuleSet()
+        sizes = []
+        for number in range(7):
+            not_taken(self.RULE, self.entry(number), rules)
+            sizes.append(len(rules.unknown))
+        assert sizes == [1, 2, 3, 1, 2, 3, 1]
+
+
 class TestNarrowed:
     def shown(self, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
         only = rule("only", "allow-only-if", schema=schema, **more)
@@ -94,6 +199,52 @@ class TestNarrowed:
             before, [rule("o", "allow-only-if", schema={"properties": {"table": {"const": 1}}})]
         )
         assert before == {"properties": {"table": {"type": "string"}}}
+
+    def test_a_tool_may_name_no_properties_or_nonsense(self) -> None:
+        only = rule("only", "allow-only-if", schema={"properties": {"a": {"const": 1}}})
+        for before in ({}, {"properties": 5}, {"properties": {"a": True}, "required": 5}):
+            found = narrowed(before, [only])
+            assert found["properties"] == {
+                "a": {"const": 1, "description": "Limited by policy only: must be 1."}
+            }
+            assert found["required"] == ["a"]
+
+    def test_what_must_be_absent_is_gone_and_what_is_only_listed_is_shown_as_it_is(self) -> None:
+        found = self.shown({"properties": {"table": False, "limit": {}, "new": {}}})
+        assert found["properties"] == {
+            "limit": TAKEN["limit"],
+            "new": {"description": "Limited by policy only: see schema."},
+        }
+        assert found["required"] == ["force"]
+
+    def test_properties_by_pattern_leave_it_open(self) -> None:
+        found = self.shown({"patternProperties": {"t.*": {}}, "properties": {"table": {}}})
+        assert "additionalProperties" not in found
+        assert found["properties"] == TAKEN
+
+    def test_what_cannot_be_put_into_one_keyword_stands_beside(self) -> None:
+        taken = {
+            "properties": {
+                "a": {
+                    "type": "string",
+                    "pattern": "^x",
+                    "allOf": [{}],
+                    "description": "An a. ",
+                    "maxLength": "nonsense",
+                }
+            }
+        }
+        limit = {"type": "string", "pattern": "y", "maxLength": 5}
+        only = rule("only", "allow-only-if", schema={"properties": {"a": limit}})
+        (found,) = narrowed(taken, [only])["properties"].values()  # type: ignore[attr-defined]
+        assert found["pattern"] == "^x"
+        assert found["allOf"] == [{}, {"pattern": "^(?:y)$", "maxLength": 5}]
+        assert found["description"] == (
+            'An a. Limited by policy only: must match "^(?:y)$"; must have at most 5 characters.'
+        )
+        bare = {"properties": {"a": {"pattern": "^x", "allOf": 5}}}
+        (found,) = narrowed(bare, [only])["properties"].values()  # type: ignore[attr-defined]
+        assert found["allOf"] == [{"pattern": "^(?:y)$"}]
 
     _numbers = st.integers(0, 6)
     _bounds = st.fixed_dictionaries(

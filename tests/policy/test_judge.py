@@ -228,13 +228,13 @@ class TestWhen:
 
     def test_the_reason_tells_when(self) -> None:
         when = When(
-            days=(1, 2), hours=((545, 1020), (1080, 1440)), upstreams=("db",), identified=("token",)
+            days=(1, 2), hours=((545, 1019), (1080, 1440)), upstreams=("db",), identified=("token",)
         )
         reason = query(
             ruled(rule(effect="allow-only-if", when=when)), now=NOON, means="token"
         ).reason
         assert (
-            "on tue, wed at 09:05-17:00, 18:00-24:00 (UTC) on 'db' to callers known by token"
+            "on tue, wed at 09:05-16:59, 18:00-24:00 (UTC) on 'db' to callers known by token"
         ) in reason
 
 
