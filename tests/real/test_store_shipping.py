@@ -220,6 +220,23 @@ def test_a_full_spool_stops_calls_until_the_server_is_back(
     assert free["data"]["refused"] >= 4
 
 
+def test_the_bound_holds_while_the_server_does_not_answer(tmp_path: Path, shared: Store) -> None:
+    world = project_of(tmp_path, shared, spool={"max_age_s": 1.5})
+    with world.connect() as client:
+        client.open()
+        world.wait_for(lambda: "store.connected" in events(world))
+        shared.postgres.freeze(True)
+        try:
+            call_until_refused(client)
+            reached = len(world.calls())
+            assert client.call("echo")["error"]["code"] == 503
+            assert len(world.calls()) == reached
+        finally:
+            shared.postgres.freeze(False)
+        world.wait_for(lambda: "result" in client.call("echo"))
+    assert is_copied(world, shared)
+
+
 def test_what_waits_from_earlier_runs_counts(tmp_path: Path, shared: Store) -> None:
     world = project_of(tmp_path, shared, spool={"max_bytes": 1024 * 1024})
     journal = Journal.open(tmp_path / "audit", durability="process")
