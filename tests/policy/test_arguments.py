@@ -217,10 +217,43 @@ class TestNarrowed:
         }
         assert found["required"] == ["force"]
 
+    def test_where_other_arguments_are_allowed_they_are_shown(self) -> None:
+        opened = limits({"properties": {"table": {"const": "x"}}}, unlisted="allow")
+        only = rule("only", "allow-only-if", arguments=opened)
+        found: Any = narrowed({"properties": TAKEN, "additionalProperties": True}, [only])
+        assert set(found["properties"]) == set(TAKEN)
+        assert found["additionalProperties"] is True
+
     def test_properties_by_pattern_leave_it_open(self) -> None:
         found = self.shown({"patternProperties": {"t.*": {}}, "properties": {"table": {}}})
         assert "additionalProperties" not in found
         assert found["properties"] == TAKEN
+
+    @pytest.mark.parametrize(
+        ("taken", "limit", "shown"),
+        [
+            ({"enum": ["a", "b"]}, {"enum": ["b", "c"]}, {"enum": ["b"]}),
+            ({"enum": 5}, {"enum": ["b"]}, {"enum": 5, "allOf": [{"enum": ["b"]}]}),
+            ({"maximum": 9}, {"maximum": 5}, {"type": "number", "maximum": 5}),
+            ({"maximum": 5}, {"maximum": 9}, {"type": "number", "maximum": 5}),
+            ({"minLength": 1}, {"minLength": 2}, {"type": "string", "minLength": 2}),
+            ({"type": "integer"}, {"type": "number"}, {"type": "integer"}),
+            ({"const": 1}, {"const": 1}, {"const": 1}),
+            (
+                {"maximum": True},
+                {"maximum": 5},
+                {"type": "number", "maximum": True, "allOf": [{"maximum": 5}]},
+            ),
+        ],
+    )
+    def test_limits_are_put_into_what_is_there(
+        self, taken: dict[str, Any], limit: dict[str, Any], shown: dict[str, Any]
+    ) -> None:
+        only = rule("only", "allow-only-if", schema={"properties": {"a": limit}})
+        properties: Any = narrowed({"properties": {"a": taken}}, [only])["properties"]
+        found = properties["a"]
+        del found["description"]
+        assert found == shown
 
     def test_what_cannot_be_put_into_one_keyword_stands_beside(self) -> None:
         taken = {
