@@ -44,7 +44,7 @@ class Matcher:
             ignore_unknown_formats=False,
             pattern_options=RegexOptions(size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES),
             keywords=keywords,
-            offline=True,
+            offline=True,  # mutants: no reference that could be fetched is read in the first place
         )
 
     def matches(self, arguments: Mapping[str, object], answers: Answers) -> bool:

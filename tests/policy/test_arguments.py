@@ -17,6 +17,7 @@ from gateway.policy.arguments import (
     not_taken,
     path_in_words,
     shown,
+    slow_jobs,
 )
 from gateway.policy.guards import Guard
 from gateway.policy.rules import RuleSet
@@ -128,6 +129,16 @@ class TestWords:
         assert reason == "the arguments must have at least 2 properties"
 
 
+class TestSlowJobs:
+    def test_only_rules_with_slow_guards_have_any(self) -> None:
+        plain = rule("plain", "allow-only-if", schema={"properties": {"q": {"maxLength": 5}}})
+        guarded = rule("sql", "allow-only-if", schema={"properties": {"q": {"sql": {}}}}, line=2)
+        arguments = {"q": "select 1"}
+        assert slow_jobs("a", "mcp__db__query", arguments, RuleSet([rule("no"), plain])) == ()
+        (job,) = slow_jobs("a", "mcp__db__query", arguments, RuleSet([plain, guarded, rule("no")]))
+        assert (job.guard, job.value) == ("sql", b'"select 1"')
+
+
 class TestNotTaken:
     RULE = limits({"properties": {"x": {"const": 1}}})
 
@@ -216,6 +227,18 @@ class TestNarrowed:
             "new": {"description": "Limited by policy only: see schema."},
         }
         assert found["required"] == ["force"]
+
+    def test_a_rule_that_shows_nothing_hides_none_of_those_behind_it(self) -> None:
+        only = rule("only", "allow-only-if", schema={"properties": {"table": {"const": "x"}}})
+        found: Any = narrowed({"properties": TAKEN}, [rule("no"), only])
+        assert found["properties"]["table"]["const"] == "x"
+
+    @pytest.mark.parametrize("said", ["", 5, None])
+    def test_a_description_that_says_nothing_is_replaced(self, said: object) -> None:
+        only = rule("only", "allow-only-if", schema={"properties": {"a": {"const": 1}}})
+        found: Any = narrowed({"properties": {"a": {"description": said}}}, [only])
+        told = "Limited by policy only: must be 1."
+        assert found["properties"]["a"]["description"] == told
 
     def test_where_other_arguments_are_allowed_they_are_shown(self) -> None:
         opened = limits({"properties": {"table": {"const": "x"}}}, unlisted="allow")
