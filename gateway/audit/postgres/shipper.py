@@ -108,10 +108,13 @@ class Shipper:
                     self._unlock = lock_leftovers(self._directory)
                 self.spool.keeper = self._unlock is not None
             self.spool.own.add(self._writer())
-            self._todo = self.spool.look()
+            try:
+                self._todo = self.spool.look()
+                full = self.spool.full()
+            except Exception as error:  # noqa: BLE001 - what waits is not known: no call goes on
+                full = f"it cannot be found out what waits to be copied ({type(error).__name__})"
             if self._todo:
                 self._wake.set()
-            full = self.spool.full()
             if (full is None) != (self._full is None):
                 self._full = full
                 self._listener.full(full)
@@ -128,6 +131,8 @@ class Shipper:
                 problem = str(error)
             except UserError as error:
                 problem = error.message
+            except Exception as error:  # noqa: BLE001 - whatever it is, copying has to go on
+                problem = f"the journals here cannot be copied ({type(error).__name__})"
             was_reached, self.problem = self.problem is None and self._told is not None, problem
             if was_reached:
                 retry_s = _RETRY_S[0]
