@@ -65,12 +65,9 @@ class Treating:
         holds_text = members.get("type") == "text" or "uri" in members
         treated: dict[str, object] = {}
         for key, item in members.items():
-            if (
-                key == "blob"
-                or (binary and key == "data")
-                or (key in _OPAQUE and isinstance(item, str))
-            ):
-                treated[key] = item
+            encoded = (key == "blob" and "uri" in members) or (key == "data" and binary)
+            if (encoded or key in _OPAQUE) and isinstance(item, str):
+                treated[self._free(key, treated)] = item
                 continue
             structured = key == "structuredContent"
             treated[self._free(self._text(key), treated)] = self._value(

@@ -18,7 +18,6 @@ from gateway.wire.params import encode
 _INLINE_BYTES: Final = 16 * 1024
 """Results up to this size are treated on the event loop, larger ones in a thread."""
 _NONCE_CHARS: Final = 12
-_TASK_METHODS: Final = frozenset(("tasks/result", "tasks/get", "tasks/update"))
 _OF_UPSTREAM: Final = frozenset(("resources/read", "prompts/get"))
 
 Counts = Mapping[str, int]
@@ -83,7 +82,7 @@ class Results:
             found = rules.of_tool(agent, wanted, observe=observe)
         elif action.method in _OF_UPSTREAM:
             found = rules.of_upstream(agent, action.upstream, observe=observe)
-        elif action.method in _TASK_METHODS:
+        elif action.kind == "task":
             found = rules.of_task(agent, action.upstream, observe=observe)
         else:
             return None
@@ -134,15 +133,33 @@ def _read(treatment: Treatment, answer: Response, where: Where) -> tuple[Respons
 
     treating = Treating(treatment, source=where.source, nonce=where.nonce)
     if answer.result is None:
-        error = treating.error(_decode(answer.error or b"{}"))
-        if not treating.counts:
-            return answer, {}
-        return msgspec.structs.replace(answer, error=encode(error)), dict(treating.counts)
-    result = treating.result(_decode(answer.result))
-    if not treating.counts:
+        error = encode(treating.error(_decode(answer.error or b"{}")))
+        counts = dict(treating.counts) or _doubled(answer.error or b"{}", error)
+        return (msgspec.structs.replace(answer, error=error) if counts else answer), counts
+    result = encode(treating.result(_decode(answer.result)))
+    counts = dict(treating.counts) or _doubled(answer.result, result)
+    if not counts:
         return answer, {}
-    changed = msgspec.structs.replace(answer, result=memoryview(encode(result)))
-    return changed, dict(treating.counts)
+    return msgspec.structs.replace(answer, result=memoryview(result)), counts
+
+
+def _doubled(encoded: bytes | memoryview, once: bytes) -> Counts:
+    """Whether members stand twice in what was `encoded`, of which `once` has only the last.
+
+    Only the last was looked at, and some clients take the first.
+    """
+    if once == encoded:
+        return {}
+    doubled = 0
+
+    def members(pairs: list[tuple[str, object]]) -> None:
+        nonlocal doubled
+        doubled += len(pairs) - len({key for key, _ in pairs})
+
+    import json  # most answers are written as we write them
+
+    json.loads(bytes(encoded), object_pairs_hook=members, parse_int=str, parse_float=str)
+    return {"doubled": doubled} if doubled else {}
 
 
 def _number(text: str) -> msgspec.Raw:

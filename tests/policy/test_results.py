@@ -236,6 +236,20 @@ def test_binary_content_and_what_is_handed_back_stay_as_they_are() -> None:
     assert not counts
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "resource", "resource": {"uri": "x://y", "blob": {"text": PLANTED["npm"]}}},
+        {"type": "image", "data": [PLANTED["npm"]]},
+        {"type": "text", "text": "", "blob": PLANTED["npm"]},
+    ],
+)
+def test_what_only_has_the_name_of_binary_content_is_treated(content: dict[str, Any]) -> None:
+    treated, counts = treat({"content": [content]}, redact=True)
+    assert PLANTED["npm"] not in json.dumps(treated)
+    assert counts == {"redacted npm-token": 1}
+
+
 def test_only_texts_are_marked_and_the_result_says_so_once() -> None:
     result = {"content": [{"type": "text", "text": "a"}], "structuredContent": {"text": "a"}}
     treated, counts = treat(result, mark=True)

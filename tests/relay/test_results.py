@@ -91,6 +91,12 @@ def test_the_result_of_a_task_is_treated_by_every_rule_that_could_be_its(run: Ru
         bench.upstream.answer(bench.upstream.named("tasks/result")[0], texts(SECRET))
         result = (await bench.answered(2))["result"]
         assert result["content"] == texts("[redacted: npm-token]")["content"]
+        bench.send({"id": 3, "method": "tasks/cancel", "params": {"taskId": "own"}})
+        await until(lambda: bench.upstream.named("tasks/cancel"))
+        state = {"taskId": "own", "status": "cancelled", "statusMessage": SECRET}
+        bench.upstream.answer(bench.upstream.named("tasks/cancel")[0], state)
+        told = (await bench.answered(3))["result"]
+        assert told == {**state, "statusMessage": "[redacted: npm-token]"}
 
     run(
         scenario,
@@ -168,3 +174,28 @@ def test_whatever_goes_wrong_withholds_the_result(
     assert (given.answer.result is not None) is tool
     assert given.changes is not None
     assert given.changes.made == {"withheld": 1}
+
+
+@pytest.mark.parametrize(
+    "doubled",
+    [
+        f'{{"content":[{{"type":"text","text":"{SECRET}","text":"clean"}}]}}',
+        f'{{"content": [], "structuredContent": {{"a": "{SECRET}", "\\u0061": 1}}}}',
+        f'{{"content":[{{"type":"text","text":"{SECRET}"}}],"content":[]}}',
+    ],
+)
+def test_a_member_that_stands_twice_does_not_pass_what_was_not_looked_at(doubled: str) -> None:
+    treatment = Treatments(Treatment(redact=True), Treatment(redact=True))
+    where = results.Where("mcp__up__act", "nonce", tool=True, modern=False)
+    answer = Response(1, memoryview(doubled.encode()), None)
+    given = treated(treatment, answer, where)
+    assert SECRET.encode() not in bytes(given.answer.result or b"")
+    assert given.changes is not None
+    assert given.changes.made == {"doubled": 1}
+
+
+def test_a_result_that_is_written_otherwise_than_we_do_stays_byte_for_byte() -> None:
+    treatment = Treatments(Treatment(redact=True), Treatment(redact=True))
+    where = results.Where("mcp__up__act", "nonce", tool=True, modern=False)
+    answer = Response(1, memoryview(b'{ "content": [], "n": 1.50, "t": "\\u0061" }'), None)
+    assert treated(treatment, answer, where).answer is answer
