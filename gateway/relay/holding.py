@@ -170,7 +170,7 @@ class Holding:
         if pending.over:
             return True
         response = responses.get(_QUESTION) if isinstance(responses, dict) else None
-        self._client_said(pending, response)
+        self._client_said(pending, response, self._client_name(call))
         return True
 
     def continues(self, call: Call) -> None:
@@ -276,12 +276,12 @@ class Holding:
             call.question = input_result(asked, STATE + state)
             self._answered_later(call, pending.request.id)
             return
-        answered = partial(self._responded, pending)
+        answered = partial(self._responded, pending, self._client_name(call))
         identifier = self._asking.put_own(answered)
         pending.unask = partial(self._asking.take_back, identifier, call.reply.send)
         call.reply.send(frames.request(identifier, "elicitation/create", encode(params)))
 
-    def _responded(self, pending: Pending, response: Response) -> None:
+    def _responded(self, pending: Pending, client: str, response: Response) -> None:
         pending.unask = None
         said: object = None
         if response.result is not None:
@@ -289,9 +289,9 @@ class Holding:
                 said = msgspec.json.decode(response.result)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 said = None
-        self._client_said(pending, said)
+        self._client_said(pending, said, client)
 
-    def _client_said(self, pending: Pending, said: object) -> None:
+    def _client_said(self, pending: Pending, said: object, client: str) -> None:
         """Take the client's answer; one that is none leaves the question to the others."""
         answer = _read_answer(said, pending.request)
         if answer is None:
@@ -303,9 +303,8 @@ class Holding:
                 )
             return
         approved, remember = answer
-        by = self._party.client.name if self._party.client is not None else ""
         self._approvals.answer_by_client(
-            pending, approved=approved, by=by[:200] or "the client", remember=remember
+            pending, approved=approved, by=client[:200] or "the client", remember=remember
         )
 
     def _lost(self, pending: Pending) -> None:

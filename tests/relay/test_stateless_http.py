@@ -3,10 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.policy.approval import Terms
 from gateway.wire.modern import encode_header
-from tests.relay.bench import REVISION, Bench, Message, enveloped, settle, until
+from tests.policy.ruling import rule
+from tests.relay.bench import (
+    META,
+    REVISION,
+    Bench,
+    ListedClient,
+    Message,
+    enveloped,
+    settle,
+    until,
+)
 from tests.relay.conftest import Run
 from tests.relay.test_stateless import CAPABILITIES, DONE
 
@@ -162,3 +174,34 @@ def test_clients_that_are_not_alike_share_no_handshake_upstream(run: Run) -> Non
         assert told == [{}, {"elicitation": {}}]
 
     run(scenario)
+
+
+def test_of_clients_that_share_a_session_the_one_that_answered_is_named(run: Run) -> None:
+    def posted(bench: Bench, client: str, **params: Any) -> ListedClient:
+        form = {"elicitation": {"form": {}}}
+        message = message_of()
+        message["params"] = enveloped(
+            {"name": "echo", "arguments": {}, **params},
+            capabilities=form,
+            meta={f"{META}clientInfo": {"name": client, "version": "1"}},
+        )
+        return bench.post(message, headers_of())[0]
+
+    async def scenario(bench: Bench) -> None:
+        terms = Terms(by=("client",))
+        snapshot = msgspec.structs.replace(bench.gateway.in_force.snapshot, approvals=terms)
+        bench.gateway.in_force.exchange(snapshot)
+        first = posted(bench, "first")
+        await until(lambda: first.got)
+        asked = posted(bench, "second")
+        await until(lambda: asked.got)
+        said = {"action": "accept", "content": {"decision": "approve"}}
+        state = asked.got[0]["result"]["requestState"]
+        answered = posted(bench, "second", requestState=state, inputResponses={"approval": said})
+        await bench.finish(DONE)
+        await until(lambda: answered.got)
+        (event,) = bench.records(event="approval.answered")
+        assert event["data"]["by"] == "second"
+        assert event["session"] == bench.records(event="approval.requested")[0]["session"]
+
+    run(scenario, era="stateless", policies=[rule("ask", "ask", tools=("mcp__up__*",))])
