@@ -76,12 +76,13 @@ class Finished(msgspec.Struct, frozen=True):
         if action.kind == "tool":
             told["gen_ai.operation.name"] = "execute_tool"
             told["gen_ai.tool.name"] = self._target or OTHER
-        elif action.kind == "prompt":
-            told["gen_ai.prompt.name"] = self._target
         if self.error_type is not None:
             told["error.type"] = self.error_type
-        if self.ended is not None and self.ended.error_code is not None:
-            told["rpc.response.status_code"] = str(self.ended.error_code)
+        code = None if self.ended is None else self.ended.error_code
+        if code is not None:
+            # An upstream may make up codes without end.
+            told["error.type"] = str(code) if code in _CODES else OTHER
+            told["rpc.response.status_code"] = told["error.type"]
         return told
 
     def details(self) -> Attributes:
@@ -92,6 +93,10 @@ class Finished(msgspec.Struct, frozen=True):
             "gateway.call.id": begun.call,
             "gateway.rule": begun.decision.rule,
         }
+        if begun.action.kind == "prompt":
+            told["gen_ai.prompt.name"] = self._target
+        if self.ended is not None and self.ended.error_code is not None:
+            told["error.type"] = told["rpc.response.status_code"] = str(self.ended.error_code)
         if begun.agent is not None:
             told["gateway.agent"] = begun.agent
         if self.tool:
@@ -117,4 +122,6 @@ def wall_clock() -> int:
     return time.time_ns() - time.monotonic_ns()
 
 
+_CODES = range(-32_768, -31_999)
+"""The codes that JSON-RPC keeps for itself and for protocols on top of it."""
 _WELL = frozenset(("ok", "input_required"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from gateway.errors import UserError
@@ -153,3 +154,16 @@ def test_what_is_sampled(
 def test_a_ratio_that_is_none_is_an_error(argument: str) -> None:
     with pytest.raises(UserError, match="from 0 to 1"):
         sampler({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": argument})
+
+
+def test_what_models_and_upstreams_make_up_is_in_spans_only() -> None:
+    tracing, kept = following()
+    for number in range(50):
+        call, action = f"c{number}", Action("prompt", "prompts/get", "db", f"made-up-{number}")
+        tracing.decided(msgspec.structs.replace(begun(call), action=action))
+        tracing.ended(Ended(call, "error", 5, number))
+    over = [each for each in kept.over if isinstance(each, Finished)]
+    assert len({tuple(each.attributes().items()) for each in over}) == 1
+    assert over[7].attributes()["error.type"] == "other"
+    assert over[7].details()["gen_ai.prompt.name"] == "made-up-7"
+    assert over[7].details()["rpc.response.status_code"] == "7"
