@@ -1,6 +1,5 @@
 """`gateway approvals`: a person answers the calls that rules hold for one."""
 
-import getpass
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from gateway.cli.output import escape, print_json_line, print_line, print_table
 from gateway.cli.trust import require_person
 from gateway.config.directories import approvals_directory
 from gateway.errors import UserError
+from gateway.identity.person import user_name
 
 _TAKEN_S: Final = 5.0
 """How long the gateway has to see an answer, before it is said that it seems to be gone."""
@@ -151,15 +151,6 @@ def _print(request: Request, *, err: bool = False) -> None:
 
 def _person() -> str:
     """The user of the operating system, and who became it, where sudo says so."""
-    name = getpass.getuser() if os.name != "posix" else _user_name()
+    name = user_name()
     by = os.environ.get("SUDO_USER", "")
     return f"{name} (sudo by {by})" if by and by != name and by.isprintable() else name
-
-
-def _user_name() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"

@@ -60,6 +60,7 @@ def command(port: int, directory: Path | None, store: str | None, config: Path |
     from gateway.console import opening
     from gateway.console.access import Access
     from gateway.console.hosts import OnlyHosts
+    from gateway.identity.person import user_name
 
     cwd = Path.cwd()
 
@@ -76,7 +77,7 @@ def command(port: int, directory: Path | None, store: str | None, config: Path |
     site = opening.of_log(directory, configuration, links, open_store, named=named)
     access = Access(
         {},
-        user=opening.user_name(),
+        user=user_name(),
         session_s=_SESSION_S,
         # What an agent's shell prints, the agent can read.
         link_role="reader" if agent_shell(os.environ) else "approver",

@@ -5,7 +5,6 @@ Nothing of what pages are made with is imported before the first of them is aske
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from gateway.config.references import Where, resolve
 from gateway.console.access import LINK_S, Access, Role
 from gateway.console.site import BASE, Site
 from gateway.errors import UserError
+from gateway.identity.person import user_name
 from gateway.transports.http_asgi import AsgiMount
 
 if TYPE_CHECKING:
@@ -137,14 +137,6 @@ def access_to(settings: Settings, *, local: bool, person: bool) -> Access | None
         session_s=console.session_minutes * 60.0,
         link_role="approver" if person else "reader",
     )
-
-
-def user_name() -> str:
-    """Who started this process."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"uid {os.getuid()}"
 
 
 def is_shared(settings: Settings | None) -> bool:
