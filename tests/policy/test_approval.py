@@ -173,6 +173,8 @@ def test_a_refusal_of_a_persons_holds_even_if_no_rule_asks_any_more() -> None:
     assert not asked.provisional
     unknown = answered(ruled(ASK), said, catalog=None)
     assert (unknown.effect, unknown.provisional, unknown.asking) == ("deny", False, ())
+    assert asked.refuses
+    assert answered(ruled(ASK, observe=True), said).refuses
     gone = answered(ruled(), said)
     assert (gone.effect, gone.rule) == ("deny", "approval")
 
