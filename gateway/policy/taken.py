@@ -136,7 +136,7 @@ class _Level:
         self.items: list[object] = []
         self.open = False
         for schema in schemas:
-            self._look(schema, 0)
+            self._look(schema, 0)  # mutants: one level more or less is as good a bound
         if not self.properties and not outermost:
             self.open = True
 

@@ -134,3 +134,21 @@ def test_circles_through_other_keywords_end_too(key: str) -> None:
     inner = {"$ref": "#/$defs/t"}
     taken = {"$ref": "#/$defs/t", "$defs": {"t": {key: [inner] if key == "allOf" else inner}}}
     assert unknown_properties(limits({"properties": {"x": {"const": 1}}}), taken) == ()
+
+
+@pytest.mark.parametrize("schema", [{"not": {"required": ["x"]}}, {"if": {"required": ["x"]}}])
+def test_what_is_asked_under_not_and_if_counts(schema: dict[str, object]) -> None:
+    assert unknown_properties(limits(schema), {"properties": TAKEN}) == ("x",)
+
+
+def test_items_that_nothing_is_said_of_may_be_anything() -> None:
+    schema = {"properties": {"list": {"items": {"properties": {"url": {"const": 1}}}}}}
+    assert unknown_properties(limits(schema), {"properties": {"list": {"type": "array"}}}) == ()
+
+
+@pytest.mark.parametrize(("said", "unknown"), [(False, ("x",)), (True, ()), ({}, ())])
+def test_a_property_that_must_be_absent_is_not_taken(
+    said: object, unknown: tuple[str, ...]
+) -> None:
+    limited = limits({"properties": {"x": {"const": 1}}})
+    assert unknown_properties(limited, {"properties": {"x": said}}) == unknown
