@@ -261,6 +261,7 @@ class TestNarrowed:
             ({"maximum": 5}, {"maximum": 9}, {"type": "number", "maximum": 5}),
             ({"minLength": 1}, {"minLength": 2}, {"type": "string", "minLength": 2}),
             ({"type": "integer"}, {"type": "number"}, {"type": "integer"}),
+            ({"type": ["string", "null"]}, {"type": "string"}, {"type": ["string", "null"]}),
             ({"const": 1}, {"const": 1}, {"const": 1}),
             (
                 {"maximum": True},
