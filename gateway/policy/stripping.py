@@ -6,10 +6,12 @@ from typing import Final
 
 _ESCAPE: Final = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]{0,64}+[ -/]{0,64}+[@-~]?"
-    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])(?:[^\x07\x1b\x9c]{0,4096}+(?:\x07|\x1b\\\\|\x9c))?"
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])"
+    "(?:[^\x07\x1b\x90\x98\x9c-\x9f]{0,4096}+(?:\x07|\x1b\\\\|\x9c))?"
     "|\x1b[ -/]{0,64}+[0-~]?"
 )
-"""Sequences that terminals act on; of one that does not end, the beginning."""
+"""Sequences that terminals act on; of one that does not end before another begins, the beginning:
+so no character is read more than twice."""
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+")
 _BIDI: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 _INVISIBLE: Final = re.compile(

@@ -114,6 +114,12 @@ def _at(text: str, start: int) -> Assignment | None:
     if not sign and not text.startswith("--", begin) and not (quote == "'" and kind == "password"):
         # Behind a blank alone: PASSWORD 'x' of a database, or an option of a command.
         return None
+    if not quoted and kind != "cookie" and text.startswith(":", end):
+        return None  # a word of a program, such as secret::Key
+    if kind == "password" and not quoted and "=" not in sign and text.startswith("/", end):
+        return None  # a path, behind a word of a sentence
+    # What was read to its end must not be rejected while the next one may begin in it: that would
+    # be read to the same end again.
     if quoted:
         pattern = _VALUES[f"\\{quote}" if text[end] == "\\" else quote]
     elif kind == "authorization":
@@ -157,8 +163,6 @@ def _is_value(kind: str, value: str, *, sure: bool) -> bool:
     if not bare or bare.lower() in _PLAIN_WORDS or _pattern(f"(?:{MARKER}|\\s)++").fullmatch(bare):
         return False
     if len(bare) <= _REFERENCE_CHARS and _REFERENCE.fullmatch(bare):
-        return False
-    if kind == "password" and bare.startswith("/") and not sure:
         return False
     if kind == "cookie":
         return sure or "=" in bare

@@ -203,6 +203,12 @@ def test_what_is_left_is_json_of_the_same_shape(result: dict[str, Any]) -> None:
     assert json.loads(msgspec.json.encode(treated)) == treated
 
 
+def test_a_sequence_that_does_not_end_is_not_read_over_the_next_one() -> None:
+    counts: Counter[str] = Counter()
+    assert stripped("a\x90b\x90c\x9cd\x1b]0;e\x07f\x9dg\x1b\\h", counts) == "abdfh"
+    assert counts == {"stripped ansi": 4}
+
+
 @given(_TEXTS)
 def test_stripping_twice_is_as_once(text: str) -> None:
     once = stripped(text, Counter())

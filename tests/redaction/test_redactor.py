@@ -185,6 +185,7 @@ _HARD = sorted(
     {literal for form in (*FORMATS, *COMPANIONS) for literal in form.literals}
     | {"eyJ", "eyJa.", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "[redacted: x]"}
     | {"token=", "token='", 'token="\\', "password: ", "cookie: ", "Authorization: ", "--token "}
+    | {"password:/", "pwd:/a", "token:::", "apikey=::", "private_key::"}
     | {"://a:", "://a:b@", "curl -u a:", "identified by '", "M" * 24 + ".", "A/+9", "&sig="}
 )
 
