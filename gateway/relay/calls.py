@@ -352,7 +352,16 @@ class Calls:
         self._gateway.recorder.failed(call.id, call.started_ns, failure.status, failure.code)
 
     def send_again(self, exchange: Exchange, params: Params) -> None:
-        """Send a call with the input that its upstream wanted, under a new id."""
+        """Send a call with the input that its upstream wanted, under a new id.
+
+        Its client may have taken long: what the policy took away meanwhile is not sent.
+        """
+        call = exchange.call
+        revoked = "" if call is None else self._deciding.revoked(call)
+        if call is not None and revoked:
+            reason = f"the call was not sent on with its input: {revoked}"
+            self.fail(call, Failure(frames.INVALID_PARAMS, reason, "error"))
+            return
         exchange.identifier = exchange.connection.next_id()
         self._send(exchange, params, self._link_to(exchange.connection.name))
 

@@ -86,6 +86,15 @@ class Deciding:
         """A call's upstream wants more input: the client's next request is the same call still."""
         self._holding.continues(call)
 
+    def revoked(self, call: Call) -> str:
+        """Why a call that was allowed must not be sent on by now; "" where it may.
+
+        What a person approved stays approved however long the client takes for a question.
+        """
+        verdict, *_ = self._judge(call)
+        approved = bool(verdict.asking) and call.approval is not None
+        return verdict.reason if verdict.refuses and not approved else ""
+
     def policy_changed(self) -> None:
         """Another snapshot is in force: what waits for a person may not need one, or another."""
         for call in self._holding.held:

@@ -205,6 +205,29 @@ class TestHandshakeClientBeforeStatelessUpstream:
 
         run(scenario, era="stateless")
 
+    def test_a_call_that_the_policy_takes_away_while_its_client_is_asked_goes_no_further(
+        self, run: Run
+    ) -> None:
+        async def scenario(bench: Bench) -> None:
+            await bench.start(elicitation={})
+            bench.call(1)
+            (call,) = await bench.put()
+            bench.upstream.answer(call, wants("s", who=ELICITATION))
+            await until(lambda: bench.client.got)
+            (question,) = [one for one in bench.client.got if "method" in one]
+            bench.gateway.in_force.exchange(bench.compiled({"tester": ["Read"]}, "e" * 64))
+            bench.client.got = [one for one in bench.client.got if "id" in one]
+            bench.send({"id": question["id"], "result": ACCEPTED})
+            error = (await bench.answered(1))["error"]
+            assert "was not sent on" in error["message"]
+            assert len(bench.upstream.named("tools/call")) == 1
+            (outcome,) = bench.records(
+                kind="outcome", call=bench.records(kind="decision", method="tools/call")[0]["call"]
+            )
+            assert outcome["status"] == "error"
+
+        run(scenario, era="stateless")
+
     def test_an_upstream_lost_while_the_client_is_asked_fails_the_call(self, run: Run) -> None:
         async def scenario(bench: Bench) -> None:
             question = await self.begun(bench, wants(who=ELICITATION))
