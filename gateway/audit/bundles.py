@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import IO, TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
 
@@ -27,7 +27,7 @@ from gateway.audit.notes import Verifier, parse_note
 from gateway.audit.reader import MAX_LINE_BYTES, open_journal
 from gateway.audit.records import timestamp
 from gateway.audit.signing_keys import verifiers_file
-from gateway.audit.verify.findings import Finding
+from gateway.audit.verify.findings import Finding, Severity
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def make_bundle(directory: Path, target: Path, *, program: str, signer: "Signer 
         if target.exists():
             raise UserError("is there already; name another file", path=str(target))
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        mode = "w:gz" if target.name.endswith("gz") else "w"
-        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+        mode: Literal["w", "w:gz"] = "w:gz" if target.name.endswith("gz") else "w"
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode=mode) as tar:
             number = _fill(directory, tar, program, signer)
         beside.replace(target)
     except OSError as error:
@@ -141,8 +141,8 @@ def judged(directory: Path, manifest: Manifest, verifiers: list[Verifier]) -> It
     """What speaks against an unpacked bundle as such: files that are not those of its manifest."""
 
     def found(code: str, message: str, *, tampering: bool = True) -> Finding:
-        severity = "tampering" if tampering else "note"
-        return Finding(severity=severity, code=code, journal="", message=message)  # type: ignore[arg-type]
+        severity: Severity = "tampering" if tampering else "note"
+        return Finding(severity=severity, code=code, journal="", message=message)
 
     listed = {member.path: member for member in manifest.files}
     present = {
