@@ -58,3 +58,12 @@ def test_nothing_is_recorded_while_it_cannot_be_seen_what_waits_and_the_bound_ho
 
     (journals / "w.jsonl").write_bytes(b"x" * 2000)
     assert heard.next() == "2000 bytes wait to be copied to the audit store"
+
+
+def test_nothing_is_recorded_in_a_journal_that_was_deleted(journals: Path, heard: Heard) -> None:
+    (journals / "w.jsonl").write_bytes(b"x" * 2000)
+    assert heard.next() == "2000 bytes wait to be copied to the audit store"
+    (journals / "w.jsonl").write_bytes(b"")
+    assert heard.next() is None
+    (journals / "w.jsonl").unlink()
+    assert "was deleted" in (heard.next() or "")

@@ -107,7 +107,8 @@ class Shipper:
                 with suppress(OSError):
                     self._unlock = lock_leftovers(self._directory)
                 self.spool.keeper = self._unlock is not None
-            self.spool.own.add(self._writer())
+            self.spool.current = self._writer()
+            self.spool.own.add(self.spool.current)
             try:
                 self._todo = self.spool.look()
                 full = self.spool.full()

@@ -25,19 +25,23 @@ class SpoolLimits(msgspec.Struct, frozen=True):
 class Spool:
     """The journals of one audit directory, as one gateway process looks after them.
 
-    `own` are the writers of this process. `keeper`: this process copies the leftovers of others
-    too, and what waits of them counts. Its methods may be called on any thread.
+    `own` are the writers of this process, `current` is the one that writes now. `keeper`: this
+    process copies the leftovers of others too, and what waits of them counts. Its methods may be
+    called on any thread.
     """
 
     def __init__(self, directory: Path, limits: SpoolLimits) -> None:
         self._directory = directory
         self._limits = limits
         self.own: set[str] = set()
+        self.current = ""
         self.keeper = False
         self.refused: dict[str, str] = {}
         """Writers whose journal and copy do not agree, and why; of others they do not count."""
         self.waiting_bytes = 0
         self.waiting_s = 0.0
+        self._seen = ""  # the current writer, once its journal was there
+        self._gone = False
         self._copied: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._kept: dict[str, int] = {}
@@ -47,7 +51,11 @@ class Spool:
         now, wall = time.monotonic(), time.time()
         found, total, oldest = {}, 0, now
         since: dict[str, float] = {}
-        for writer, source in sources(self._directory).items():
+        there = sources(self._directory)
+        if self.current in there:
+            self._seen = self.current
+        self._gone = self._seen == self.current != "" and self.current not in there
+        for writer, source in there.items():
             own = writer in self.own
             try:
                 waiting = sum(
@@ -73,6 +81,8 @@ class Spool:
 
     def full(self) -> str | None:
         """Why nothing more may be recorded, None while there is room."""
+        if self._gone:
+            return f"the journal {self.current} was deleted, so what is added to it is not copied"
         if self.waiting_bytes > self._limits.max_bytes:
             return f"{self.waiting_bytes} bytes wait to be copied to the audit store"
         if self.waiting_s > self._limits.max_age_s:
