@@ -3,14 +3,19 @@
 Screenshots of all of it are left in `tests/real/artifacts/console`, to look at.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import TextContent
 from playwright.sync_api import Browser
 
 from tests.console import logs
@@ -45,6 +50,7 @@ PAGES = {
     "changes": "/changes",
     "verification": "/verification",
 }
+TEXTS = ("goes on", "does not")
 LOOKS = ("light", "dark")
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
 
@@ -238,6 +244,38 @@ class TestAnswering:
         assert [each["answer"] for each in answered] == ["approved", "denied"]
         assert {(each["way"], each["known"]) for each in answered} == {("console", "authenticated")}
         assert all(each["by"] for each in answered)
+
+    def test_a_real_client_waits_for_what_is_answered_here(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
+        world = World(tmp_path)
+        world.canary()
+        world.usual_agent()
+        person.rules(world, {"name": "ask-echo", "effect": "ask", "tools": "mcp__canary__echo"})
+
+        async def called(url: str) -> list[object]:
+            async with Client(streamable_http_client(url)) as client:
+                results = [await client.call_tool("echo", {"text": text}) for text in TEXTS]
+            return [(result.is_error, result.content[0]) for result in results]
+
+        with world.serve() as served, ThreadPoolExecutor(1) as threads:
+            until(lambda: links_in(served.stderr))
+            visitor = Visitor(browser, served.base)
+            visitor.page.goto(links_in(served.stderr)[-1])
+            results = threads.submit(asyncio.run, called(served.url()))
+            for button, told in (("Approve", "the call goes on"), ("Deny", "the call is refused")):
+                Person(world.env, world.root).waiting()
+                visitor.go("/approvals")
+                visitor.page.get_by_role("button", name=button).click()
+                visitor.page.get_by_text(told).wait_for()
+            (passed, text), (refused, why) = results.result(30)
+            visitor.close()
+        assert (passed, refused) == (False, True)
+        assert isinstance(text, TextContent)
+        assert TEXTS[0] in text.text
+        assert isinstance(why, TextContent)
+        assert "a person was asked and denied it" in why.text
+        assert [each["params"]["arguments"]["text"] for each in world.calls()] == [TEXTS[0]]
 
 
 class TestAttacks:
