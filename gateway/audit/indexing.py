@@ -78,7 +78,7 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
     forgotten = [known[name].id for name in known.keys() - files.keys()]
     forget(db, forgotten)
     words = Words(db)
-    room = BATCH_RECORDS
+    room, vanished = BATCH_RECORDS, False
     for name, path in files.items():
         indexed = known.get(name)
         try:
@@ -99,10 +99,10 @@ def _advance_locked(db: apsw.Connection, directory: Path) -> bool:
             batch = Batch(db, words, indexed.id)
             room -= _read(db, path, batch, indexed, state, room)
         except FileNotFoundError:
-            continue  # deleted meanwhile: the next refresh sees that it is gone
+            vanished = True  # compressed meanwhile, or deleted: another look tells
     if forgotten:
         drop_unused_words(db)
-    return room <= 0
+    return room <= 0 or vanished
 
 
 def _continues(path: Path, indexed: _Indexed) -> bool:

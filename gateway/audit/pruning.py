@@ -8,10 +8,10 @@ anew beside the others. Only what is whole goes: a broken chain is evidence.
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from gateway.audit.errors import AuditUnavailable
 from gateway.audit.files import COMPRESSED, PLAIN, Segment, journal_directory, segments
 from gateway.audit.journal import Journal
 from gateway.audit.notes import Verifier, parse_note, signed_note
-from gateway.audit.reader import open_journal
+from gateway.audit.reader import UNPACKING_ERRORS, open_journal
 from gateway.audit.records import NO_RECORD, Event, Pruned, timestamp
 from gateway.audit.signing_keys import read_verifiers, verifiers_file
 from gateway.audit.tombstones import tombstone_text
@@ -124,7 +124,7 @@ def _read(
     first_seq = tree.end + 1
     before, seq, size_bytes = prev, tree.end, 0
     tombstones: list[Pruned] = []
-    with open_journal(segment.path) as file:
+    with _whole(segment) as file:
         for raw in file:
             line = raw.removesuffix(b"\n")
             try:
@@ -157,6 +157,20 @@ def _read(
     return pruned, tombstones
 
 
+@contextmanager
+def _whole(segment: Segment) -> Iterator[BinaryIO]:
+    """A segment to read; a damaged compressed one is told of as such."""
+    with open_journal(segment.path) as file:
+        try:
+            yield file
+        except UNPACKING_ERRORS:
+            raise _broken(segment) from None
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _broken(segment) from None
+
+
 def _broken(segment: Segment) -> UserError:
     return UserError(
         "this segment is not whole, so it is not deleted; `gateway audit verify` says more",
@@ -165,7 +179,7 @@ def _broken(segment: Segment) -> UserError:
 
 
 def _first_seq(segment: Segment) -> int:
-    with open_journal(segment.path) as file:
+    with _whole(segment) as file:
         try:
             return _decode(file.readline()).seq
         except _UNDECODABLE:
@@ -176,7 +190,8 @@ def _standing(directory: Path, verifiers: Sequence[Verifier]) -> dict[str, dict[
     """The tombstones in the log by writer and last record."""
     found: dict[str, dict[int, Pruned]] = {}
     for segment in segments(directory):
-        with open_journal(segment.path) as file:
+        # What stands before damage counts; the damaged segment itself is not deleted.
+        with suppress(UserError), _whole(segment) as file:
             for line in file:
                 if _PRUNED in line:
                     for pruned in _tombstone(line.removesuffix(b"\n"), verifiers):

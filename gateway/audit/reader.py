@@ -77,6 +77,10 @@ NOT_A_RECORD: Final = "not a record"
 DAMAGED: Final = "the compressed file is damaged from here on"
 
 
+UNPACKING_ERRORS: Final = (EOFError, zlib.error)
+"""What reading a damaged compressed segment raises, besides an OSError without a number."""
+
+
 def open_journal(path: Path) -> BinaryIO:
     """The journal file at `path` as it was written, whether it is compressed by now or not.
 

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.audit.files import Segment, segments
 from gateway.audit.heads import has_writer, shares
-from gateway.audit.reader import MAX_LINE_BYTES, open_journal, size_of
+from gateway.audit.reader import MAX_LINE_BYTES, UNPACKING_ERRORS, open_journal, size_of
 from gateway.audit.segments import is_begun
 from gateway.errors import UserError
 
@@ -123,8 +123,15 @@ def _last_time(path: Path) -> float | None:
     with open_journal(path) as file:
         if path.name.endswith(".gz"):
             tail = b""
-            while chunk := file.read(MAX_LINE_BYTES):
-                tail = tail[-MAX_LINE_BYTES:] + chunk
+            try:
+                while chunk := file.read(MAX_LINE_BYTES):
+                    tail = tail[-MAX_LINE_BYTES:] + chunk
+            except UNPACKING_ERRORS:
+                return None
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                return None
         else:
             file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE_BYTES))
             tail = file.read()

@@ -68,6 +68,9 @@ def compress(path: Path) -> Path:
         beside.replace(packed)
         _sync_directory(path.parent)
         path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        if not packed.exists():  # else somebody else was sooner
+            raise
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from gateway.audit import segments
+from gateway.audit import files, segments
 from gateway.audit.calls import Filters
 from gateway.audit.files import journal_files, place_of, segment_name
 from gateway.audit.index import Index
 from gateway.audit.journal import Journal
+from gateway.audit.pruning import prune
 from gateway.audit.reader import Problem, follow, open_journal, read_journals, size_of
+from gateway.audit.retention import Limits, outlived
 from gateway.audit.segments import SegmentLimits, compress
+from gateway.audit.signing_keys import create_key
 from gateway.audit.verify.verification import verify
+from gateway.errors import UserError
 from tests.audit import independent
 from tests.audit.samples import decision, outcome
 
@@ -176,6 +180,29 @@ class TestCompressed:
             assert file.read() == data
         assert compress(path) == packed  # again: nothing left to do
 
+    def test_damage_anywhere_in_one_is_told_of_and_stops_no_reader(self, tmp_path: Path) -> None:
+        journal = Journal.open(tmp_path, durability="process", segments=SMALL)
+        fill(journal)
+        journal.close()
+        [first] = [each for each in files.segments(tmp_path) if each.number == 1]
+        packed = compress(first.path)
+        [first] = [each for each in files.segments(tmp_path) if each.number == 1]
+        whole = bytearray(packed.read_bytes())
+        signer = create_key(tmp_path, "example.com/audit")
+        for position in range(10, len(whole), max(1, len(whole) // 60)):
+            damaged = bytearray(whole)
+            damaged[position] ^= 0x55
+            packed.write_bytes(damaged)
+            findings = verify(tmp_path).findings
+            assert any(each.severity == "tampering" for each in findings), position
+            with Index.open(tmp_path) as index:
+                index.refresh()
+                index.calls(Filters())
+            outlived(tmp_path, Limits(max_age_s=1.0), now_s=2e9, trust_clock=True)
+            with pytest.raises(UserError, match="not whole"):
+                prune(tmp_path, [first], signer, version="")
+            assert packed.exists()
+
     def test_a_damaged_one_is_told_of(self, tmp_path: Path) -> None:
         journal = Journal.open(tmp_path, durability="process")
         fill(journal, 50)
@@ -225,7 +252,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from gateway.audit import journal as module
+from gateway.audit.pruning import prune
+from gateway.audit.retention import Limits, outlived
 from gateway.audit.segments import SegmentLimits, compress
+from gateway.audit.signing_keys import create_key
 from tests.audit.test_segments import fill
 import threading, zlib
 

@@ -1,7 +1,9 @@
 """How a log is parted for those who read it."""
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +29,7 @@ def heads_in(path: Path) -> tuple[Head, ...]:
     try:
         with open_journal(path) as file:
             return _decode_opening(file.readline(MAX_LINE_BYTES)).heads
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, EOFError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, EOFError, zlib.error):
         return ()
     except OSError as error:
         if error.errno is not None:
@@ -37,8 +39,12 @@ def heads_in(path: Path) -> tuple[Head, ...]:
 
 def boundaries(path: Path) -> Iterator[int]:
     """Where to part a large file: the beginnings of lines."""
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except FileNotFoundError:  # compressed since it was listed: it is read as a whole
+        return
+    with opened as file:
+        size_bytes = os.fstat(file.fileno()).st_size
         for begin in range(PART_BYTES, size_bytes - PART_BYTES // 2, PART_BYTES):
             file.seek(begin)
             if not file.readline(MAX_LINE_BYTES).endswith(b"\n"):
@@ -46,11 +52,17 @@ def boundaries(path: Path) -> Iterator[int]:
             yield file.tell()
 
 
+def _size_of(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
 def scanned(tasks: Sequence[Task], processes: int) -> Iterable[Part]:
     """What `scan` finds for each task, by up to `processes` at a time."""
     if processes < 2 or len(tasks) < 2:
         return map(scan, tasks)
-    total_bytes = sum(path.stat().st_size for path in {task.path for task in tasks})
+    total_bytes = sum(_size_of(path) for path in {task.path for task in tasks})
     if total_bytes < PART_BYTES:
         return map(scan, tasks)
     from concurrent.futures import ProcessPoolExecutor
