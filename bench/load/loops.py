@@ -67,8 +67,9 @@ async def closed_loop(
             run.stop()
 
     run.answered = refill
-    for _ in range(min(in_flight, max_calls)):
-        refill(time.perf_counter_ns())
+    for _ in range(min(in_flight, max_calls)):  # however late it is by now
+        remaining -= 1
+        run.send(time.perf_counter_ns())
     return await run.finished()
 
 
