@@ -337,7 +337,7 @@ class Journal:
         following.seq, following.prev = file.seq, file.prev
         self._file = following
         if self._commit is not None:
-            self._commit.move(following.descriptor, lambda: _sync_directory(self._directory))
+            self._commit.move(following.descriptor)
         else:
             os.close(file.descriptor)
         compress_aside(self._directory / (segment_name(file.writer, file.number) + PLAIN))
@@ -345,13 +345,13 @@ class Journal:
 
     def _start_commit(self, descriptor: int) -> None:
         """Have the new file itself on the disk, and from then on its records, group by group."""
-        from gateway.audit.commit import GroupCommit, sync_data
+        from gateway.audit.commit import GroupCommit
+        from gateway.audit.syncers import sync_data, sync_directory
 
-        sync = self._sync or sync_data
-        sync(descriptor)
-        _sync_directory(self._directory)
-        _sync_directory(self._directory.parent)
-        self._commit = GroupCommit(descriptor, sync)
+        (self._sync or sync_data)(descriptor)
+        sync_directory(self._directory)
+        sync_directory(self._directory.parent)
+        self._commit = GroupCommit(descriptor, self._directory, self._sync)
 
     def _leave_file(self) -> None:
         if self._commit is not None:
@@ -416,14 +416,6 @@ def _waiting(thens: Sequence[Then], records: int) -> "Waiting":
     from gateway.audit.commit import Waiting  # asyncio: for durability "power" only
 
     return Waiting(thens, records)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(error: OSError) -> AuditUnavailable:

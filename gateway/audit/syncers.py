@@ -1,0 +1,192 @@
+"""Who syncs a journal's files beside the event loop: a process of its own, or else a thread.
+
+A thread needs the interpreter's lock three times for each sync, and the event loop waits for it as
+often. That costs more than the sync does itself: with the process a gateway under load answers a
+sixth more calls.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, Protocol, TypeAlias
+
+from gateway.audit import sync_process
+
+Sync: TypeAlias = Callable[[int], None]
+Loop: TypeAlias = asyncio.AbstractEventLoop
+
+# macOS has no fdatasync.
+sync_data: Final[Sync] = getattr(os, "fdatasync", os.fsync)
+
+_INHERITED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""The environment that an interpreter may need to start; the rest may hold secrets."""
+
+
+class Syncer(Protocol):
+    """Syncs one file, one time after the other. Its methods are called on one thread."""
+
+    def begin(self, following: int | None, loop: Loop | None, arrived: Callable[[], None]) -> None:
+        """Sync the file; with `following`, go on with that one then: sync it and the directory.
+
+        `arrived` is called on `loop` when the result is there, if it was not taken meanwhile.
+        """
+
+    def ready(self) -> bool:
+        """Whether the result is there."""
+
+    def result(self) -> str | None:
+        """What went wrong, or None; blocks until it is known. To be called once for each begin."""
+
+    def close(self) -> None:
+        """Nothing more is begun."""
+
+
+def start_syncer(descriptor: int, directory: Path, sync: Sync | None = None) -> Syncer:
+    """A syncer of the file `descriptor` in `directory`; with `sync`, one that does that instead."""
+    if sync is None and sys.executable and hasattr(socket, "send_fds"):
+        with suppress(OSError):  # no more processes, or none of this kind: slower, but as safe
+            return ProcessSyncer(descriptor, directory)
+    return ThreadSyncer(descriptor, directory, sync or sync_data)
+
+
+class ThreadSyncer:
+    """Is a Syncer with a thread."""
+
+    def __init__(self, descriptor: int, directory: Path, sync: Sync) -> None:
+        self._descriptor = descriptor
+        self._directory = directory
+        self._sync = sync
+        self._begun: SimpleQueue[tuple[int | None, Loop | None, Callable[[], None]] | None]
+        self._begun = SimpleQueue()
+        self._results: SimpleQueue[str | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="audit-commit", daemon=True)
+        self._thread.start()
+
+    def begin(self, following: int | None, loop: Loop | None, arrived: Callable[[], None]) -> None:
+        """See Syncer."""
+        self._begun.put((following, loop, arrived))
+
+    def ready(self) -> bool:
+        """See Syncer."""
+        return not self._results.empty()
+
+    def result(self) -> str | None:
+        """See Syncer."""
+        return self._results.get()
+
+    def close(self) -> None:
+        """See Syncer."""
+        self._begun.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (begun := self._begun.get()) is not None:
+            following, loop, arrived = begun
+            problem = None
+            try:
+                self._sync(self._descriptor)
+                if following is not None:
+                    self._descriptor = following
+                    self._sync(following)
+                    sync_directory(self._directory)
+            except OSError as error:
+                problem = error.strerror or str(error)
+            self._results.put(problem)
+            if loop is not None:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(arrived)
+
+
+class ProcessSyncer:
+    """Is a Syncer with a process, which ends with us: it reads from a socket that we hold."""
+
+    def __init__(self, descriptor: int, directory: Path) -> None:
+        """Raises OSError where no process can be started."""
+        self._directory = directory
+        self._socket, other = socket.socketpair()
+        try:
+            with other:
+                self._process = subprocess.Popen(  # noqa: S603 - a file of this package
+                    [sys.executable, "-I", "-S", sync_process.__file__],
+                    stdin=other.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+                    start_new_session=True,
+                )
+            socket.send_fds(self._socket, [sync_process.USE], [descriptor])
+        except BaseException:
+            self._socket.close()
+            raise
+        self._watching: Loop | None = None
+        self._answer: bytes | None = None  # that was received and is not taken yet
+
+    def begin(self, following: int | None, loop: Loop | None, arrived: Callable[[], None]) -> None:
+        """See Syncer."""
+        if loop is not self._watching:
+            self._watch_no_more()
+            if loop is not None:
+                loop.add_reader(self._socket.fileno(), arrived)
+                self._watching = loop
+        with suppress(OSError):  # it has ended: `result` says so
+            if following is None:
+                self._socket.send(sync_process.SYNC)
+            else:
+                self._send_following(following)
+
+    def ready(self) -> bool:
+        """See Syncer."""
+        if self._answer is None:
+            with suppress(BlockingIOError):
+                self._answer = self._received(socket.MSG_DONTWAIT)
+        return self._answer is not None
+
+    def result(self) -> str | None:
+        """See Syncer."""
+        answer = self._received() if self._answer is None else self._answer
+        self._answer = None
+        if not answer:
+            self._watch_no_more()  # or the end of the stream would be reported for ever
+            return "the process that does it has ended"
+        return os.strerror(answer[0]) if answer[0] else None
+
+    def close(self) -> None:
+        """See Syncer."""
+        self._watch_no_more()
+        self._socket.close()
+        self._process.wait()
+
+    def _received(self, flags: int = 0) -> bytes:
+        try:
+            return self._socket.recv(1, flags)
+        except ConnectionError:
+            return b""
+
+    def _send_following(self, following: int) -> None:
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            socket.send_fds(self._socket, [sync_process.MOVE], [following, directory])
+        finally:
+            os.close(directory)
+
+    def _watch_no_more(self) -> None:
+        if self._watching is not None and not self._watching.is_closed():
+            self._watching.remove_reader(self._socket.fileno())
+        self._watching = None
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on the disk. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
