@@ -7,6 +7,7 @@ sixth more calls.
 
 import asyncio
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -146,13 +147,17 @@ class ProcessSyncer:
         """See Syncer."""
         if self._answer is None:
             with suppress(BlockingIOError):
-                self._answer = self._received(socket.MSG_DONTWAIT)
+                self._answer = self._received()
         return self._answer is not None
 
     def result(self) -> str | None:
         """See Syncer."""
-        answer = self._received() if self._answer is None else self._answer
-        self._answer = None
+        if not self.ready():
+            waiting = select.poll()  # the event loop has made the socket one that does not wait
+            waiting.register(self._socket, select.POLLIN)
+            waiting.poll()
+            self.ready()
+        answer, self._answer = self._answer, None
         if not answer:
             self._watch_no_more()  # or the end of the stream would be reported for ever
             return "the process that does it has ended"
@@ -164,9 +169,9 @@ class ProcessSyncer:
         self._socket.close()
         self._process.wait()
 
-    def _received(self, flags: int = 0) -> bytes:
+    def _received(self) -> bytes:
         try:
-            return self._socket.recv(1, flags)
+            return self._socket.recv(1, socket.MSG_DONTWAIT)
         except ConnectionError:
             return b""
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,6 +37,9 @@ from gateway.wire.trace import trace_context
 
 _INLINE_BYTES = 64 * 1024
 """Results up to this size are digested on the event loop, larger ones in a thread."""
+
+_AT_ONCE = 32
+"""So many records are written without waiting for more: the disk works while the rest is decided."""
 
 _IS_ERROR = b'"isError"'
 
@@ -77,6 +81,7 @@ class Recorder:
         self._now = Timestamps()
         self.new_call_id: Callable[[], str] = CallIds()
         self._waiting: list[tuple[Record, Committed | None]] = []
+        self._answers: list[_Answer] = []  # that were sent and are not examined yet
         self.watches: tuple[Watch, ...] = ()
         """Who else is told of everything that is recorded."""
         self.held: str | None = None
@@ -251,11 +256,11 @@ class Recorder:
         if result is None:
             self.failed(call, started_ns, "error", _error_code(response.error), changes)
         elif result.nbytes <= _INLINE_BYTES:
-            is_error = tool and _says_error(bytes(result))
-            digest = self._digester.digest(result)
-            self._answered(call, duration_us, result, digest, is_error, changes)
+            self._answers.append(_Answer(call, duration_us, result, tool, changes))
+            if len(self._answers) == 1:
+                asyncio.get_running_loop().call_soon(self.flush)
         else:
-            work = self._examine_aside(call, duration_us, result, tool, changes)
+            work = self._examine_aside(_Answer(call, duration_us, result, tool, changes))
             task = asyncio.get_running_loop().create_task(work)
             self._aside.add(task)
             task.add_done_callback(self._aside.discard)
@@ -267,6 +272,21 @@ class Recorder:
         self.flush()
 
     def flush(self) -> None:
+        """Write everything there is to record.
+
+        What calls wait for first: answers have left by now, so theirs is done while the other side
+        is at work, or the disk.
+        """
+        self._write()
+        if self._answers:
+            answers, self._answers = self._answers, []
+            for answer in answers:
+                is_error = answer.tool and _says_error(bytes(answer.result))
+                digest = self._digester.digest(answer.result)
+                self._answered(answer, digest, is_error)
+            self._write()
+
+    def _write(self) -> None:
         """Write what this turn of the event loop has brought, by one write, and go on from there.
 
         A record of the past that cannot be written has nobody to hear of it: it shows in
@@ -301,38 +321,30 @@ class Recorder:
 
     def _append(self, record: Record, then: Committed | None) -> None:
         self._waiting.append((record, then))
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self.flush)
+        if len(self._waiting) >= _AT_ONCE:
+            self._write()
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._write)
 
-    async def _examine_aside(
-        self, call: str, duration_us: int, result: memoryview, tool: bool, changes: Changes | None
-    ) -> None:
+    async def _examine_aside(self, answer: "_Answer") -> None:
         digest, is_error = await asyncio.get_running_loop().run_in_executor(
-            None, _examine, result, self._digester, tool
+            None, _examine, answer.result, self._digester, answer.tool
         )
-        self._answered(call, duration_us, result, digest, is_error, changes)
+        self._answered(answer, digest, is_error)
 
-    def _answered(
-        self,
-        call: str,
-        duration_us: int,
-        result: memoryview,
-        digest: str,
-        is_error: bool,
-        changes: Changes | None,
-    ) -> None:
-        made, observed = _counted(changes)
+    def _answered(self, answer: "_Answer", digest: str, is_error: bool) -> None:
+        made, observed = _counted(answer.changes)
         record = Outcome(
             time=self._now(),
-            call=call,
+            call=answer.call,
             status="tool_error" if is_error else "ok",
-            duration_us=duration_us,
-            result_size_bytes=result.nbytes,
+            duration_us=answer.duration_us,
+            result_size_bytes=answer.result.nbytes,
             result_digest=digest,
             changes=made,
             observed=observed,
         )
-        self._ended(record, result)
+        self._ended(record, answer.result)
 
     def _ended(self, record: Outcome, result: memoryview | None = None) -> None:
         self._append(record, None)
@@ -350,6 +362,16 @@ class Recorder:
             for watch in self.watches:
                 watch.ended(Ended(begun.call, "unrecorded", duration_us))
         then(unavailable)
+
+
+class _Answer(NamedTuple):
+    """What an upstream answered to a call, on its way into the log."""
+
+    call: str
+    duration_us: int
+    result: memoryview
+    tool: bool
+    changes: Changes | None
 
 
 class _ToolResult(msgspec.Struct, rename="camel"):
