@@ -6,6 +6,7 @@ sixth more calls.
 """
 
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -25,6 +26,9 @@ Loop: TypeAlias = asyncio.AbstractEventLoop
 
 # macOS has no fdatasync.
 sync_data: Final[Sync] = getattr(os, "fdatasync", os.fsync)
+
+_ENDED: Final = b""
+"""What is received where nobody is left to answer."""
 
 _INHERITED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """The environment that an interpreter may need to start; the rest may hold secrets."""
@@ -128,26 +132,38 @@ class ProcessSyncer:
             self._socket.close()
             raise
         self._watching: Loop | None = None
-        self._answer: bytes | None = None  # that was received and is not taken yet
+        self._arrived: Callable[[], None] = _nobody_waits
+        self._answer: bytes | None = None  # that is not taken yet; the last one is that it ended
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def begin(self, following: int | None, loop: Loop | None, arrived: Callable[[], None]) -> None:
         """See Syncer."""
-        if loop is not self._watching:
-            self._watch_no_more()
-            if loop is not None:
-                loop.add_reader(self._socket.fileno(), arrived)
-                self._watching = loop
-        with suppress(OSError):  # it has ended: `result` says so
-            if following is None:
-                self._socket.send(sync_process.SYNC)
-            else:
-                self._send_following(following)
+        self._arrived = arrived
+        if self._answer is None:
+            self._watch(loop)
+            try:
+                if following is None:
+                    self._socket.send(sync_process.SYNC)
+                else:
+                    self._send_following(following)
+            except ConnectionError:
+                self._answer = _ENDED
+            except OSError as error:
+                self._answer = bytes((error.errno or errno.EIO,))
+        if self._answer is not None and loop is not None:
+            loop.call_soon(arrived)
 
     def ready(self) -> bool:
         """See Syncer."""
         if self._answer is None:
             with suppress(BlockingIOError):
                 self._answer = self._received()
+        if self._answer == _ENDED:
+            self._watch_no_more()  # or the loop would be told for ever
         return self._answer is not None
 
     def result(self) -> str | None:
@@ -157,10 +173,10 @@ class ProcessSyncer:
             waiting.register(self._socket, select.POLLIN)
             waiting.poll()
             self.ready()
-        answer, self._answer = self._answer, None
+        answer = self._answer
         if not answer:
-            self._watch_no_more()  # or the end of the stream would be reported for ever
             return "the process that does it has ended"
+        self._answer = None
         return os.strerror(answer[0]) if answer[0] else None
 
     def close(self) -> None:
@@ -173,7 +189,7 @@ class ProcessSyncer:
         try:
             return self._socket.recv(1, socket.MSG_DONTWAIT)
         except ConnectionError:
-            return b""
+            return _ENDED
 
     def _send_following(self, following: int) -> None:
         directory = os.open(self._directory, os.O_RDONLY)
@@ -181,6 +197,17 @@ class ProcessSyncer:
             socket.send_fds(self._socket, [sync_process.MOVE], [following, directory])
         finally:
             os.close(directory)
+
+    def _watch(self, loop: Loop | None) -> None:
+        if loop is not self._watching:
+            self._watch_no_more()
+            if loop is not None:
+                loop.add_reader(self._socket.fileno(), self._readable)
+                self._watching = loop
+
+    def _readable(self) -> None:
+        if self.ready():
+            self._arrived()
 
     def _watch_no_more(self) -> None:
         if self._watching is not None and not self._watching.is_closed():
@@ -195,3 +222,6 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _nobody_waits() -> None: ...

@@ -39,7 +39,7 @@ _INLINE_BYTES = 64 * 1024
 """Results up to this size are digested on the event loop, larger ones in a thread."""
 
 _AT_ONCE = 32
-"""So many records are written without waiting for more: the disk works while the rest is decided."""
+"""So many records are written at once: the disk is at work while the rest is decided."""
 
 _IS_ERROR = b'"isError"'
 

@@ -38,7 +38,9 @@ def torn(world: World) -> World:
     return world
 
 
-def test_killed_with_two_hundred_calls_in_flight_over_stdio(torn: World) -> None:
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_killed_with_two_hundred_calls_in_flight_over_stdio(torn: World, durability: str) -> None:
+    torn.settings["audit"] = {"directory": str(torn.root / "audit"), "durability": durability}
     chance = random.Random(1)
     for number in range(ROUNDS):
         arrivals = Arrivals(torn)

@@ -107,3 +107,43 @@ def test_an_outcome_has_the_size_the_digest_and_the_status_of_any_result(
     assert line["result_size_bytes"] == len(result)
     assert line["result_digest"] == DIGESTER.digest(result)
     assert line["result_digest"] not in sha256(result).hexdigest()
+
+
+def test_what_calls_wait_for_is_written_before_what_has_happened(tmp_path: Path) -> None:
+    """An answer has left by then; a decision holds its call up."""
+
+    def act(recorder: Recorder) -> None:
+        recorder.answered("earlier", 0, Response(1, memoryview(b"{}"), None), tool=True)
+        decide(recorder, ALLOWED, Identity("tester", "process"))
+
+    kinds = [(line["kind"], line["call"]) for line in recorded(tmp_path, act)]
+    assert kinds == [("decision", "call-1"), ("outcome", "earlier")]
+
+
+def test_an_outcome_never_comes_before_its_own_decision(tmp_path: Path) -> None:
+    def act(recorder: Recorder) -> None:
+        decide(recorder, ALLOWED, Identity("tester", "process"))
+        recorder.answered("call-1", 0, Response(1, memoryview(b"{}"), None), tool=True)
+
+    assert [line["kind"] for line in recorded(tmp_path, act)] == ["decision", "outcome"]
+
+
+def test_a_turn_with_many_decisions_begins_to_write_before_the_last(tmp_path: Path) -> None:
+    gone_on: list[int] = []
+
+    def act(recorder: Recorder) -> None:
+        for number in range(40):
+            recorder.decision(
+                f"call-{number}",
+                Party("session-1", "stdio"),
+                Identity("tester", "process"),
+                Action("tool", "tools/call", "up", "echo"),
+                ALLOWED,
+                {},
+                lambda unavailable, number=number: gone_on.append(number),
+            )
+        assert gone_on == list(range(32))
+
+    lines = recorded(tmp_path, act)
+    assert gone_on == list(range(40))
+    assert [line["call"] for line in lines] == [f"call-{number}" for number in range(40)]
