@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gateway.audit.errors import AuditUnavailable
 from gateway.audit.files import PLAIN, journal_directory, segment_name
-from gateway.audit.heads import heads_of_others, hold
+from gateway.audit.heads import heads_of_others
+from gateway.audit.open_segment import OpenSegment
 from gateway.audit.records import (
-    NO_RECORD,
     Event,
     Head,
     Record,
@@ -59,7 +59,7 @@ class Journal:
         self._version = version
         self._sync = sync
         self._pid = os.getpid()
-        self._file: _File | None = None
+        self._file: OpenSegment | None = None
         self._commit: GroupCommit | None = None  # of self._file, durability "power" only
         self._failure: AuditUnavailable | None = None
         self._predecessor = ""
@@ -263,7 +263,7 @@ class Journal:
         if self._checkpoints is not None:
             self._checkpoints.added(lines)
 
-    def _take_back(self, file: "_File") -> None:
+    def _take_back(self, file: OpenSegment) -> None:
         """Remove what a failed write may have left of a line; leave the file if that fails too."""
         try:
             os.ftruncate(file.descriptor, file.size_bytes)
@@ -277,7 +277,7 @@ class Journal:
             return
         predecessor = self._predecessor
         try:
-            self._file = _File.create(self._directory, self._pid)
+            self._file = OpenSegment.create(self._directory, self._pid)
         except OSError as error:
             raise _unavailable(error) from error
         path = self._directory / f"{self._file.writer}{PLAIN}"
@@ -297,7 +297,7 @@ class Journal:
                 raise _unavailable(error) from error
             raise
 
-    def _go_on(self, file: "_File") -> None:
+    def _go_on(self, file: OpenSegment) -> None:
         """Go on in the next segment if it is time to; see to it that a new one has its opening."""
         if file.size_bytes and (
             file.size_bytes >= self._segments.max_bytes
@@ -315,7 +315,7 @@ class Journal:
                 )
                 self._put([opening])
 
-    def _next_segment(self, file: "_File") -> "_File":
+    def _next_segment(self, file: OpenSegment) -> OpenSegment:
         """The file after `file`, which is sealed; `file` itself where no other can be made.
 
         A kill at any point leaves what readers take for one chain: the new file is there, empty,
@@ -375,41 +375,6 @@ class Journal:
     def _gap(self) -> Event:
         data: dict[str, Scalar] = {"lost": self._lost, "unsynced": self._unsynced}
         return Event(time=timestamp(), event="journal.gap", data=data)
-
-
-class _File:
-    """The newest segment of a journal, and where the chain stands."""
-
-    __slots__ = ("descriptor", "number", "opened_s", "prev", "seq", "size_bytes", "writer")
-
-    def __init__(self, descriptor: int, writer: str, number: int = 1) -> None:
-        self.descriptor = descriptor
-        self.writer = writer
-        self.number = number
-        self.opened_s = time.monotonic()
-        self.size_bytes = 0
-        self.seq = 0
-        self.prev = NO_RECORD
-
-    @classmethod
-    def create(cls, directory: Path, pid: int) -> "_File":
-        """A new journal that no other process has, under a name that is not used twice."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        writer = f"{stamp}-{pid}-{os.urandom(4).hex()}"
-        return cls(_create(directory, segment_name(writer, 1)), writer)
-
-    def next(self, directory: Path) -> "_File":
-        """The next segment, empty."""
-        number = self.number + 1
-        descriptor = _create(directory, segment_name(self.writer, number))
-        return _File(descriptor, self.writer, number)
-
-
-def _create(directory: Path, name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-    descriptor = os.open(directory / f"{name}{PLAIN}", flags, 0o600)
-    hold(descriptor)
-    return descriptor
 
 
 def _waiting(thens: Sequence[Then], records: int) -> "Waiting":

@@ -29,10 +29,10 @@ from gateway.relay.shared import SharedUpstreams
 from gateway.relay.surface import Surface
 from gateway.transports.client import Outlet, Reply
 from gateway.wire import frames
-from gateway.wire.envelope import MalformedFrame, Notification, Request
+from gateway.wire.envelope import MalformedFrame, Request
 from gateway.wire.methods import CLIENT_REQUESTS, Method
 from gateway.wire.modern import RequestEnvelope
-from gateway.wire.params import Params, decode_params
+from gateway.wire.params import Params
 
 UNKNOWN_METHOD = Method("unknown")
 
@@ -408,43 +408,3 @@ class SessionCore:
     def event(self, event: str, data: Data) -> None:
         """Record something that happened in this session."""
         self.gateway.recorder.event(event, data, session=self.id, agent=self.identity.agent)
-
-
-class CoreClient:
-    """What a client of either era does about its session besides its messages."""
-
-    def __init__(self, core: SessionCore) -> None:
-        self.id = core.id
-        self._core = core
-
-    def oversized(self, size_bytes: int, limit_bytes: int, reply: Reply) -> None:
-        """Refuse a frame that was dropped for its size."""
-        self._core.refuse(too_large(size_bytes, limit_bytes), reply)
-
-    def client_full(self) -> None:
-        """The client takes no more for now."""
-        self._core.pause_upstreams()
-
-    def client_drained(self) -> None:
-        """The client takes more again."""
-        self._core.resume_upstreams()
-
-    async def close(self, reason: str, grace_s: float) -> None:
-        """The client is gone."""
-        await self._core.close(reason, grace_s)
-
-
-def too_large(size_bytes: int, limit_bytes: int) -> MalformedFrame:
-    """The refusal of a frame over the size limit."""
-    return MalformedFrame(
-        f"the message has {size_bytes} bytes, more than the {limit_bytes} allowed"
-    )
-
-
-def params_of(message: Request | Notification) -> Params:
-    """The decoded params of a message; raises MalformedFrame with the id to answer."""
-    try:
-        return decode_params(message.params)
-    except MalformedFrame as malformed:
-        identifier = message.id if isinstance(message, Request) else None
-        raise MalformedFrame(malformed.reason, identifier) from None

@@ -121,10 +121,10 @@ def carried_error(encoded: bytes, *, to_modern: bool, from_modern: bool) -> byte
 
 
 def error_code(encoded: bytes) -> int | None:
-    """The code of an encoded error."""
+    """The code of an encoded error; None where it has none."""
     try:
         return _decode_error(encoded).code
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

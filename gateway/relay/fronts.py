@@ -6,7 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.identity.identity import Identity
-from gateway.relay.core import SessionCore, params_of, too_large
+from gateway.relay.core import SessionCore
+from gateway.relay.core_client import params_of, too_large
 from gateway.relay.gateway import Gateway
 from gateway.relay.handshake_client import HandshakeClient
 from gateway.relay.shared import SharedUpstreams

@@ -8,7 +8,8 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
+from gateway.relay.core import UNKNOWN_METHOD, SessionCore
+from gateway.relay.core_client import CoreClient, params_of
 from gateway.relay.listening import Wanted
 from gateway.relay.listings import Listing
 from gateway.relay.negotiation import Greeting

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -30,18 +29,15 @@ from gateway.identity.identity import Identity
 from gateway.policy.results import Changes
 from gateway.policy.values import Action
 from gateway.policy.values import Decision as Verdict
+from gateway.relay.answers import INLINE_BYTES, Answer, examined, examined_large
+from gateway.relay.eras import error_code
 from gateway.telemetry.watch import Begun, Ended, Watch
 from gateway.wire.envelope import RequestId, Response
 from gateway.wire.params import Params, encode
 from gateway.wire.trace import trace_context
 
-_INLINE_BYTES = 64 * 1024
-"""Results up to this size are digested on the event loop, larger ones in a thread."""
-
 _AT_ONCE = 32
 """So many records are written at once: the disk is at work while the rest is decided."""
-
-_IS_ERROR = b'"isError"'
 
 Committed = Callable[[AuditUnavailable | None], None]
 Scalars = dict[str, str | int | bool | None]
@@ -81,7 +77,7 @@ class Recorder:
         self._now = Timestamps()
         self.new_call_id: Callable[[], str] = CallIds()
         self._waiting: list[tuple[Record, Committed | None]] = []
-        self._answers: list[_Answer] = []  # that were sent and are not examined yet
+        self._answers: list[Answer] = []  # that were sent and are not examined yet
         self.watches: tuple[Watch, ...] = ()
         """Who else is told of everything that is recorded."""
         self.held: str | None = None
@@ -254,13 +250,15 @@ class Recorder:
         duration_us = _since_us(started_ns)
         result = response.result
         if result is None:
-            self.failed(call, started_ns, "error", _error_code(response.error), changes)
-        elif result.nbytes <= _INLINE_BYTES:
-            self._answers.append(_Answer(call, duration_us, result, tool, changes))
+            self.failed(call, started_ns, "error", error_code(response.error or b""), changes)
+            return
+        answer = Answer(call, duration_us, result, tool, changes)
+        if result.nbytes <= INLINE_BYTES:
+            self._answers.append(answer)
             if len(self._answers) == 1:
                 asyncio.get_running_loop().call_soon(self.flush)
         else:
-            work = self._examine_aside(_Answer(call, duration_us, result, tool, changes))
+            work = self._examine_aside(answer)
             task = asyncio.get_running_loop().create_task(work)
             self._aside.add(task)
             task.add_done_callback(self._aside.discard)
@@ -281,9 +279,7 @@ class Recorder:
         if self._answers:
             answers, self._answers = self._answers, []
             for answer in answers:
-                is_error = answer.tool and _says_error(bytes(answer.result))
-                digest = self._digester.digest(answer.result)
-                self._answered(answer, digest, is_error)
+                self._answered(answer, *examined(answer, self._digester))
             self._write()
 
     def _write(self) -> None:
@@ -326,13 +322,13 @@ class Recorder:
         elif len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._write)
 
-    async def _examine_aside(self, answer: "_Answer") -> None:
+    async def _examine_aside(self, answer: Answer) -> None:
         digest, is_error = await asyncio.get_running_loop().run_in_executor(
-            None, _examine, answer.result, self._digester, answer.tool
+            None, examined_large, answer, self._digester
         )
         self._answered(answer, digest, is_error)
 
-    def _answered(self, answer: "_Answer", digest: str, is_error: bool) -> None:
+    def _answered(self, answer: Answer, digest: str, is_error: bool) -> None:
         made, observed = _counted(answer.changes)
         record = Outcome(
             time=self._now(),
@@ -362,55 +358,6 @@ class Recorder:
             for watch in self.watches:
                 watch.ended(Ended(begun.call, "unrecorded", duration_us))
         then(unavailable)
-
-
-class _Answer(NamedTuple):
-    """What an upstream answered to a call, on its way into the log."""
-
-    call: str
-    duration_us: int
-    result: memoryview
-    tool: bool
-    changes: Changes | None
-
-
-class _ToolResult(msgspec.Struct, rename="camel"):
-    is_error: bool = False
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
-
-
-_decode_tool_result = msgspec.json.Decoder(_ToolResult).decode
-_decode_error = msgspec.json.Decoder(_Error).decode
-
-
-def _examine(result: memoryview, digester: Digester, tool: bool) -> tuple[str, bool]:
-    """The digest of a large result, and whether it says that it is an error.
-
-    Without a search first, as for a small one: of a large text that costs more than to decode it,
-    which makes nothing but the one member.
-    """
-    return digester.digest(result), tool and _decodes_to_error(result)
-
-
-def _says_error(encoded: bytes) -> bool:
-    return _IS_ERROR in encoded and _decodes_to_error(encoded)
-
-
-def _decodes_to_error(encoded: bytes | memoryview) -> bool:
-    try:
-        return _decode_tool_result(encoded).is_error
-    except (msgspec.DecodeError, RecursionError):
-        return False
-
-
-def _error_code(encoded: bytes | None) -> int | None:
-    try:
-        return _decode_error(encoded or b"").code
-    except (msgspec.DecodeError, RecursionError):
-        return None
 
 
 def _counted(changes: Changes | None) -> tuple[dict[str, int] | None, dict[str, int] | None]:

@@ -7,7 +7,8 @@ from gateway.audit.records import new_call_id
 from gateway.policy.snapshot import UpstreamPermissions
 from gateway.policy.values import Action, Decision
 from gateway.relay.connection import Failure
-from gateway.relay.core import UNKNOWN_METHOD, CoreClient, SessionCore, params_of
+from gateway.relay.core import UNKNOWN_METHOD, SessionCore
+from gateway.relay.core_client import CoreClient, params_of
 from gateway.relay.eras import discovered, with_modern
 from gateway.relay.link import UpstreamLink
 from gateway.relay.listening import Wanted, read_filter
