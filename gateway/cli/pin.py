@@ -65,9 +65,9 @@ def command(
     """
     if yes and not review:
         raise click.UsageError("--yes is for --review only")
-    loaded = load(config, cwd=Path.cwd(), trusted=False)
+    loaded = load(config, cwd=Path.cwd(), trusted=False, pinning=True)
     # What agents may reach is pinned before it is accepted, too; what is started is not.
-    current = load(config, cwd=Path.cwd(), trusted=True).snapshot
+    current = load(config, cwd=Path.cwd(), trusted=True, pinning=True).snapshot
     before = lock_of(loaded.place)
     surveyed = _asked(loaded, upstreams)
     after = _pinned(loaded, current, before or Lock(), surveyed)
@@ -100,8 +100,8 @@ def command(
         "accepted it with `gateway trust`.",
         as_json,
     )
-    # A rule may be about an argument that a tool has no longer; a gateway that runs keeps what was
-    # pinned before.
+    # A rule may be about an argument that a tool has no longer, or it was corrected before this
+    # review; a gateway that runs keeps what was in force meanwhile.
     load(config, cwd=Path.cwd(), trusted=True)
     return 0
 

@@ -74,8 +74,11 @@ class Builder:
         *,
         lock: SourceFile | None = None,
         policies: Sequence[SourceFile] = (),
+        pinning: bool = False,
     ) -> tuple[Settings, tuple[Finding, ...]]:
         """The settings and warnings; `unread` is what kept files from being read.
+
+        `pinning`: rules are not held against the lock, which is about to be written anew.
 
         Raises ConfigurationError with all mistakes.
         """
@@ -118,7 +121,7 @@ class Builder:
             policies=self._policies(policies, known),
             results=self._results(known),
         )
-        if not self.problems and self.lock is not None:
+        if not self.problems and self.lock is not None and not pinning:
             self.problems += mismatches(settings, definitions, self.lock, self.policy_documents)
         if self.problems:
             raise ConfigurationError(self.problems)

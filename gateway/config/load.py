@@ -55,11 +55,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool
 
 
-def load(path: Path | None, *, cwd: Path, trusted: bool) -> Loaded:
+def load(path: Path | None, *, cwd: Path, trusted: bool, pinning: bool = False) -> Loaded:
     """Load the configuration `path`, or the one that holds for `cwd`.
 
     `trusted` takes the files as they are; otherwise only what a person accepted of them is in
-    force.
+    force. `pinning`: rules need not fit what is pinned, because that is about to be written anew.
 
     Without `path`: the file that the variable MCP_TOOL_GATEWAY_CONFIG names, else gateway.yaml in
     `cwd` or above it in the repository, else the project's `.mcp.json` and agent files. Raises
@@ -69,7 +69,7 @@ def load(path: Path | None, *, cwd: Path, trusted: bool) -> Loaded:
     environ = os.environ
     place = find(path, cwd=cwd, environ=environ)
     try:
-        return _load(place, environ, trusted=trusted)
+        return _load(place, environ, trusted=trusted, pinning=pinning)
     except ConfigurationError as error:
         raise ConfigurationError(
             [_seen_from(cwd, place, each) for each in error.problems]
@@ -78,13 +78,14 @@ def load(path: Path | None, *, cwd: Path, trusted: bool) -> Loaded:
         raise _seen_from(cwd, place, error) from None
 
 
-def _load(place: Place, environ: Mapping[str, str], *, trusted: bool) -> Loaded:
+def _load(place: Place, environ: Mapping[str, str], *, trusted: bool, pinning: bool) -> Loaded:
     config = read_config(place)
     result = _recalled(place, config, environ)
     cached = result is not None
     if result is None:
-        result = _compiled(place, config)
-        if not any(finding.code == "plain-secret" for finding in result.findings):
+        result = _compiled(place, config, pinning=pinning)
+        # What is kept is valid in every respect.
+        if not pinning and not any(found.code == "plain-secret" for found in result.findings):
             compiled.keep(place, result, environ)
     settings, definitions = result.settings, result.definitions
     accepted = None
@@ -124,7 +125,7 @@ def _recalled(
     return kept
 
 
-def _compiled(place: Place, config: SourceFile | None) -> Compiled:
+def _compiled(place: Place, config: SourceFile | None, *, pinning: bool) -> Compiled:
     # Imported here: they bring pydantic, and yaml.
     from gateway.agents import read_definitions
     from gateway.config.build import Builder
@@ -140,6 +141,7 @@ def _compiled(place: Place, config: SourceFile | None) -> Compiled:
         digest,
         lock=sources.lock,
         policies=sources.policies,
+        pinning=pinning,
     )
     everything = [
         *findings,

@@ -24,6 +24,14 @@ CHANGED: dict[str, Any] = {
     "annotations": {"readOnlyHint": False},
 }
 
+RULE = """
+rules:
+  - name: near
+    tools: mcp__srv__echo
+    effect: allow-only-if
+    arguments: {properties: {to: {const: here}}}
+"""
+
 
 @pytest.fixture(autouse=True)
 def _person(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +184,35 @@ class TestReview:
         assert run("pin", "two", "--review", "--yes").code == 0
         assert lock(pinned)["upstreams"]["srv"] == before
         assert set(lock(pinned)["upstreams"]["two"]["tools"]) == {"mcp__two__a"}
+
+    def test_a_rule_that_was_corrected_first_does_not_stand_in_the_way(
+        self, pinned: Project, run: Run
+    ) -> None:
+        """An upstream renames an argument; its rule names the new one before that is pinned."""
+        rules = pinned.root / "policies" / "rules.yaml"
+        rules.parent.mkdir()
+        rules.write_text(RULE)
+        renamed = {**ECHO, "inputSchema": {"type": "object", "properties": {"to": {}}}}
+        pinned.offers("srv", [renamed, "other"])
+        refused = run("check")
+        assert refused.code == 2
+        assert "constrains 'to'" in refused.err
+        outcome = run("pin", "--review", "--yes")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert lock(pinned)["upstreams"]["srv"]["tools"]["mcp__srv__echo"]["pinned"] == renamed
+        assert run("check").code == 0
+
+    def test_a_rule_that_does_not_fit_what_was_pinned_is_told_after_it(
+        self, pinned: Project, run: Run
+    ) -> None:
+        rules = pinned.root / "policies" / "rules.yaml"
+        rules.parent.mkdir()
+        rules.write_text(RULE)
+        pinned.offers("srv", [CHANGED | {"inputSchema": {"type": "object"}}, "other"])
+        outcome = run("pin", "--review", "--yes")
+        assert outcome.code == 2
+        assert "Pinned 2 tools" in outcome.out
+        assert "constrains 'to'" in outcome.err
 
     def test_the_shell_of_an_agent_is_refused(
         self, pinned: Project, run: Run, monkeypatch: pytest.MonkeyPatch
