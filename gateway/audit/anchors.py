@@ -7,6 +7,7 @@ file of checkpoints; it never stops a call.
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -152,6 +153,7 @@ class Publisher:
         self._anchors = anchors
         self._tell = tell
         self._failing: set[str] = set()
+        self._at: tuple[str, Kept] | None = None  # the anchor that is at work, and on what
         self._queue: SimpleQueue[Kept | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="audit-anchors", daemon=True)
         self._thread.start()
@@ -161,9 +163,15 @@ class Publisher:
         self._queue.put(Kept(time=time, journal=journal, size=size, note=note))
 
     def close(self) -> None:
-        """End when all is published, or not later than CLOSING_TIMEOUT_S."""
+        """End when all is published, or not later than CLOSING_TIMEOUT_S.
+
+        An anchor that has not answered by then is told of in the file of checkpoints.
+        """
         self._queue.put(None)
         self._thread.join(CLOSING_TIMEOUT_S)
+        at = self._at
+        if at is not None and self._thread.is_alive():
+            self._note_failure(*at, "the gateway ended before it answered")
 
     def _run(self) -> None:
         while (kept := self._queue.get()) is not None:
@@ -174,12 +182,14 @@ class Publisher:
             else:
                 self._became("the file of checkpoints", kept, None)
             for anchor in self._anchors:
+                self._at = (anchor.name, kept)
                 try:
                     anchor.keep(kept)
                 except AnchorFailed as failure:
                     self._became(anchor.name, kept, str(failure))
                 else:
                     self._became(anchor.name, kept, None)
+            self._at = None
 
     def _became(self, anchor: str, kept: Kept, failed: str | None) -> None:
         """Tell once that an anchor fails, and once that it works again."""
@@ -193,13 +203,14 @@ class Publisher:
         data: dict[str, Scalar] = {"anchor": anchor, "reason": failed}
         data |= {"journal": kept.journal, "size": kept.size}
         self._tell(Event(time=timestamp(), event="anchor.failed", data=data))
+        self._note_failure(anchor, kept, failed)
+
+    def _note_failure(self, anchor: str, kept: Kept, failed: str) -> None:
         line = Kept(
             time=timestamp(), journal=kept.journal, size=kept.size, anchor=anchor, failed=failed
         )
-        try:
+        with suppress(OSError):  # the journal has it, as long as there is one
             _append(self._path, line)
-        except OSError:
-            return  # the journal has it
 
 
 def _append(path: Path, kept: Kept, *, sync: bool = False) -> None:

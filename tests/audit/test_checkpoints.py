@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audit import anchors
 from gateway.audit.anchors import AnchorFailed, CommandAnchor, FileAnchor, WebhookAnchor
 from gateway.audit.checkpoint_files import Kept, read_checkpoints, read_kept
 from gateway.audit.checkpoints import Checkpoints
@@ -306,6 +307,35 @@ def test_an_anchor_that_fails_is_told_once_and_stops_nothing(log: Path, signer: 
     report = report_on(log)
     assert report.clean
     assert [each.code for each in report.findings] == ["anchor-failed"]
+
+
+class Slow:
+    """An anchor that takes its time."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.at_work = threading.Event()
+        self.let_go = threading.Event()
+
+    def keep(self, kept: Kept) -> None:
+        self.at_work.set()
+        assert self.let_go.wait(60)
+
+
+def test_an_anchor_that_does_not_answer_before_the_end_is_told(
+    log: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchors, "CLOSING_TIMEOUT_S", 0.05)
+    slow = Slow()
+    checkpoints = Checkpoints(log, [signer], anchors=[slow])
+    journal = Journal.open(log, durability="process", checkpoints=checkpoints)
+    journal.append(decision())
+    journal.close()
+    assert slow.at_work.wait(10)
+    told = [(each.anchor, each.failed) for each in read_kept(checkpoints_file(log)) if each.failed]
+    slow.let_go.set()
+    assert told == [("slow", "the gateway ended before it answered")]
 
 
 def kept() -> Kept:
