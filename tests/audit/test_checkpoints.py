@@ -326,7 +326,7 @@ class Slow:
 def test_an_anchor_that_does_not_answer_before_the_end_is_told(
     log: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(anchors, "CLOSING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(anchors, "CLOSING_TIMEOUT_S", 1.0)
     slow = Slow()
     checkpoints = Checkpoints(log, [signer], anchors=[slow])
     journal = Journal.open(log, durability="process", checkpoints=checkpoints)
