@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.output import print_line
 from gateway.install.disk import Disk
-from gateway.install.enforcing import enforce, propose_enforcing
+from gateway.install.enforcing import Enforcing, enforce, propose_enforcing
 
 
 @click.command(name="enforce")
@@ -29,6 +29,7 @@ def command(config: Path | None, dry_run: bool) -> int:
     change = propose_enforcing(config, Path.cwd(), os.environ, disk)
     if change.after == change.before:
         print_line(f"{change.path} enforces already.")
+        _print_observing(change)
         return 0
     lines = difflib.unified_diff(
         change.before.decode().splitlines(),
@@ -46,4 +47,10 @@ def command(config: Path | None, dry_run: bool) -> int:
     for sentence in enforce(change, os.environ, disk):
         print_line(sentence)
     print_line("Done: what an agent does not declare is refused from now on.")
+    _print_observing(change)
     return 0
+
+
+def _print_observing(change: Enforcing) -> None:
+    for what in change.observing:
+        print_line(f"Still recorded only: {what}.")

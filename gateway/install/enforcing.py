@@ -1,12 +1,13 @@
 """Ends observe mode: two values of gateway.yaml, changed in place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from gateway.config.files import find
 from gateway.config.load import load
+from gateway.config.settings import Settings
 from gateway.documents import read_yaml
 from gateway.errors import UserError
 from gateway.install import yaml_text
@@ -26,6 +27,8 @@ class Enforcing(msgspec.Struct, frozen=True, kw_only=True):
     before: bytes
     after: bytes
     trust: Accepting | None
+    observing: tuple[str, ...] = ()
+    """What goes on to be recorded only, because the configuration says so of it alone."""
 
 
 def propose_enforcing(
@@ -53,6 +56,7 @@ def propose_enforcing(
         before=before,
         after=after,
         trust=Accepting(str(place.config), digest) if trusted else None,
+        observing=tuple(_observing(load(place.config, cwd=place.root, trusted=True).settings)),
     )
 
 
@@ -71,6 +75,15 @@ def enforce(change: Enforcing, environ: Mapping[str, str], disk: Disk) -> list[s
     if shared != change.path and _observes(shared, disk):
         told.append(f"Servers of all your projects still observe: `gateway enforce -c {shared}`.")
     return told
+
+
+def _observing(settings: Settings) -> Iterator[str]:
+    for name, entry in settings.agents.items():
+        if entry.observe:
+            yield f"the agent {name} ({entry.path}:{entry.line}, `mode: observe`)"
+    for rule in (*settings.policies, *settings.results):
+        if rule.observe:
+            yield f"the rule {rule.name} ({rule.file}:{rule.line}, `observe: true`)"
 
 
 def _observes(config: Path, disk: Disk) -> bool:

@@ -291,6 +291,23 @@ class TestEnforce:
         loaded = load(None, cwd=person.root, trusted=False)
         assert loaded.snapshot.upstreams["evil"].held
 
+    def test_what_observes_for_itself_is_named_and_left_alone(self, person: Person) -> None:
+        person.write(".mcp.json", ONE)
+        person.run("init", "--yes")
+        agent = "---\nname: one\ndescription: d\ntools: mcp__srv__a\n---\n"
+        person.write(".claude/agents/one.md", agent)
+        mine = "agents:\n  one: {mode: observe}\n"
+        person.write("gateway.yaml", person.read("gateway.yaml") + mine)
+        rule = "rules: [{name: soon, tools: mcp__srv, effect: deny, observe: true}]\n"
+        person.write("policies/soon.yaml", rule)
+        for _ in range(2):
+            outcome = person.run("enforce")
+            assert outcome.code == 0
+            told = [line for line in outcome.out.splitlines() if line.startswith("Still")]
+            assert "the agent one (" in told[0]
+            assert "the rule soon (policies/soon.yaml:1" in told[1]
+        assert mine in person.read("gateway.yaml")
+
     def test_without_a_configuration_it_says_so(self, person: Person) -> None:
         person.write(".mcp.json", ONE)
         outcome = person.run("enforce")
