@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -18,6 +18,9 @@ from gateway.audit.log import AuditLog
 from gateway.audit.reader import Problem
 from gateway.cli import output
 from gateway.errors import UserError
+
+if TYPE_CHECKING:
+    from gateway.config.load import Loaded
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -71,6 +74,23 @@ def opened_log(source: Source) -> Iterator[AuditLog]:
         complain(told)
         yield index
         complain([problem for problem in index.problems() if problem not in told])
+
+
+@contextmanager
+def configured_log(loaded: "Loaded") -> Iterator[AuditLog | None]:
+    """The log that readers of this configuration ask, up to date; None where there is none yet."""
+    from gateway.config.directories import audit_directory as configured
+
+    settings = loaded.settings
+    directory = configured(settings)
+    if settings.audit.read_from is not None:
+        with opened_log(Source(config=loaded.place.config)) as log:
+            yield log
+    elif directory.is_dir():
+        with opened_log(Source(directory=directory)) as log:
+            yield log
+    else:
+        yield None
 
 
 def _reads_store(config: Path | None) -> bool:

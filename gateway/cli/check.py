@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from gateway.cli.asking import ask_upstreams
+from gateway.cli.audit_options import configured_log
 from gateway.cli.definitions import of_definitions
 from gateway.cli.notes import (
     Note,
@@ -24,7 +25,6 @@ from gateway.cli.rule_notes import of_rules
 from gateway.cli.sarif import sarif, sarif_of_error
 from gateway.cli.secret_notes import of_texts_with_secrets
 from gateway.cli.width import of_inheriting, of_unused, of_wildcards
-from gateway.config.directories import audit_directory
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
 from gateway.install.wiring import clients_root, read_wires
@@ -100,8 +100,8 @@ def command(
         *of_texts_with_secrets(loaded),
     ]
     if unused_days is not None:
-        directory = audit_directory(loaded.settings)
-        notes += of_unused(agents, directory, days=unused_days, now=datetime.now(UTC))
+        with configured_log(loaded) as log:
+            notes += of_unused(agents, log, days=unused_days, now=datetime.now(UTC))
     reaches = [reach for one in agents for reach in reaches_of(one, loaded.snapshot, surveyed)]
     if form == "sarif":
         print_json_line(sarif(notes, root=loaded.settings.root, version=_version()))

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from gateway.audit.calls import Call, Filters
-from gateway.audit.index import Index
 from gateway.cli import output
+from gateway.cli.audit_options import Source, configured_log, opened_log
 from gateway.cli.matrix import word_of
 from gateway.cli.policy_cases import Case, junit, read_cases, report, try_case
 from gateway.config.directories import audit_directory
@@ -99,7 +99,7 @@ def _require_agents(cases: Iterable[Case], loaded: Loaded) -> None:
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="The audit directory for --audit, if not that of NEW.",
+    help="The audit directory for --audit, if not the log that NEW is read from.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def diff(old: Path, new: Path, audit: bool, directory: Path | None, as_json: bool) -> int:
@@ -115,8 +115,7 @@ def diff(old: Path, new: Path, audit: bool, directory: Path | None, as_json: boo
     calls: list[CallChange] = []
     recorded = 0
     if audit:
-        where = directory if directory is not None else audit_directory(after.settings)
-        trials = _recorded(where)
+        trials = _recorded(after, directory)
         recorded = len(trials)
         calls = changed_calls(before.snapshot, after.snapshot, trials)
     if as_json:
@@ -141,11 +140,17 @@ def _load(path: Path) -> Loaded:
     )
 
 
-def _recorded(directory: Path) -> list[Trial]:
+def _recorded(loaded: Loaded, directory: Path | None) -> list[Trial]:
     """The recorded tool calls of agents, the oldest first."""
-    with Index.open(directory) as index:
-        index.refresh()
-        calls = index.calls(Filters())
+    named = None if directory is None else opened_log(Source(directory=directory))
+    with named or configured_log(loaded) as log:
+        if log is None:
+            raise UserError(
+                "there is no audit log here; name its directory with --directory, "
+                "or run the gateway first",
+                path=str(audit_directory(loaded.settings)),
+            )
+        calls = log.calls(Filters())
     return [trial for call in calls if (trial := _trial(call)) is not None]
 
 

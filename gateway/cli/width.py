@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from gateway.audit.index import Index
-from gateway.audit.reader import read_journals
+from gateway.audit.log import AuditLog
 from gateway.cli.notes import Note
 from gateway.cli.unused import unused_entries
 from gateway.config.load import Loaded
@@ -58,18 +56,18 @@ def of_wildcards(
 
 
 def of_unused(
-    agents: Iterable[AgentPermissions], directory: Path, *, days: int, now: datetime
+    agents: Iterable[AgentPermissions], log: AuditLog | None, *, days: int, now: datetime
 ) -> Iterator[Note]:
     """Declared entries that the audit log of `days` days has no call for, allowed or not.
 
-    Says that it cannot tell where the log begins later. Raises UserError where the index cannot be
-    used.
+    Says that it cannot tell where the log begins later, or there is none. Raises UserError where
+    the log cannot be asked.
     """
     since = (now.astimezone(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
     since = since[:-6] + "Z"
-    first = next(read_journals(directory, lambda _: None), None) if directory.is_dir() else None
-    if first is None or first.row.time > since:
-        begins = "there is none" if first is None else f"it begins at {first.row.time}"
+    oldest = None if log is None else log.freshness().oldest
+    if log is None or oldest is None or oldest > since:
+        begins = "there is none" if oldest is None else f"it begins at {oldest}"
         yield Note(
             severity="info",
             code="log-too-young",
@@ -79,23 +77,21 @@ def of_unused(
             line=0,
         )
         return
-    with Index.open(directory) as index:
-        index.refresh()
-        for each in unused_entries(agents, index, since):
-            if each.tool is not None:
-                said = f"{each.tool} was not called by the agent {each.agent!r}"
-            else:
-                said = f"No tool of {each.entry!r} was called by the agent {each.agent!r}"
-            yield Note(
-                severity="warning",
-                code="unused-entry",
-                message=f"{said} in {days} days; remove the entry, if it is not needed.",
-                path=each.file,
-                line=each.line,
-                agent=each.agent,
-                upstream=each.upstream,
-                tool=each.tool,
-            )
+    for each in unused_entries(agents, log, since):
+        if each.tool is not None:
+            said = f"{each.tool} was not called by the agent {each.agent!r}"
+        else:
+            said = f"No tool of {each.entry!r} was called by the agent {each.agent!r}"
+        yield Note(
+            severity="warning",
+            code="unused-entry",
+            message=f"{said} in {days} days; remove the entry, if it is not needed.",
+            path=each.file,
+            line=each.line,
+            agent=each.agent,
+            upstream=each.upstream,
+            tool=each.tool,
+        )
 
 
 def _everything(agent: AgentPermissions) -> bool:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +82,38 @@ def test_one_call_and_the_numbers_are_told(project: World) -> None:
         done = project.gateway("audit", command)
         assert (done.returncode, done.stderr) == (0, "")
         assert "supabase" in done.stdout
+
+
+def test_checks_ask_the_configured_store(project: World) -> None:
+    done = project.gateway("check", "--unused-days", "1", "--json")
+    notes = [json.loads(line) for line in done.stdout.splitlines()]
+    [young] = [note for note in notes if note.get("code") == "log-too-young"]
+    assert "it begins at 20" in young["message"]
+
+
+def test_a_change_of_policies_is_tried_on_the_calls_in_the_store(
+    project: World, tmp_path: Path
+) -> None:
+    project.agent("backend", ["mcp__supabase__execute_sql"])
+    project.upstreams["supabase"] = {"command": "supabase"}
+    project.write()
+    before = tmp_path / "before"
+    shutil.copytree(project.root, before, ignore=shutil.ignore_patterns("before"))
+    project.agent("backend", [])
+    project.write()
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "policy", "diff", before, ".", "--audit", "--json"],
+        env=project.env,
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    changes = [json.loads(line) for line in done.stdout.splitlines()]
+    [change] = [each for each in changes if each["kind"] == "call"]
+    assert (change["agent"], change["calls"]) == ("backend", 5)
 
 
 def test_a_directory_that_is_named_goes_before_the_configured_store(
