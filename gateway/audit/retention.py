@@ -8,6 +8,7 @@ Within a journal the order is that of its records, whatever their times say.
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -23,6 +24,8 @@ from gateway.errors import UserError
 
 MAX_CLOCK_DIFFERENCE_S: Final = 14 * 86_400.0
 """How far the clock may be from the newest record."""
+_LOOKS: Final = 20
+"""How often it is looked again at files that were compressed under our eyes."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,13 @@ def outlived(
 
 
 def _parts(directory: Path, copied: Mapping[str, int] | None) -> list[Part]:
+    for _ in range(_LOOKS):
+        with suppress(FileNotFoundError):  # it was compressed meanwhile: it has another name now
+            return _parts_now(directory, copied)
+    return _parts_now(directory, copied)
+
+
+def _parts_now(directory: Path, copied: Mapping[str, int] | None) -> list[Part]:
     by_writer: dict[str, list[Segment]] = {}
     for segment in segments(directory):
         by_writer.setdefault(segment.writer, []).append(segment)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,10 @@ from gateway.install.disk import PRIVATE, Disk
 from gateway.install.installing import accept_as_shown, follow
 from gateway.install.ledger import Accepting
 from gateway.install.targets import check_config, config_path
+
+if TYPE_CHECKING:
+    from gateway.policy.results import ResultRule
+    from gateway.policy.rules import Rule
 
 _VALUES = {"mode": "enforce", "native_tools": "enforce"}
 
@@ -81,7 +86,8 @@ def _observing(settings: Settings) -> Iterator[str]:
     for name, entry in settings.agents.items():
         if entry.observe:
             yield f"the agent {name} ({entry.path}:{entry.line}, `mode: observe`)"
-    for rule in (*settings.policies, *settings.results):
+    rules: tuple[Rule | ResultRule, ...] = (*settings.policies, *settings.results)
+    for rule in rules:
         if rule.observe:
             yield f"the rule {rule.name} ({rule.file}:{rule.line}, `observe: true`)"
 

@@ -18,7 +18,7 @@ from gateway.audit.keys import directory_id
 from gateway.audit.notes import Signer
 from gateway.audit.pruning import prune
 from gateway.audit.retention import Limits, outlived
-from gateway.audit.segments import SegmentLimits, compress_leftovers
+from gateway.audit.segments import SegmentLimits, compress, compress_leftovers
 from gateway.audit.shared_journal import SharedJournal
 from gateway.audit.signing_keys import create_key
 from gateway.errors import UserError
@@ -335,6 +335,30 @@ def test_a_segment_that_is_being_sealed_is_left_alone(
     compress_leftovers(log)
     own = [each for each in segments(log) if each.writer == journal.writer]
     assert [each.compressed for each in own] == [True, True, False]
+
+
+def test_a_segment_that_is_compressed_meanwhile_is_looked_at_again(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = SegmentLimits(max_bytes=4_000)
+    monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
+    journal = Journal.open(log, durability="process", segments=limits)
+    for _ in range(20):
+        journal.append(decision())
+    journal.close()
+    plain = segments(log)
+    looks = []
+
+    def listed(directory: Path) -> list[Segment]:
+        looks.append(len(looks))
+        return segments(directory) if looks[-1] else plain
+
+    compress(plain[0].path)
+    monkeypatch.setattr("gateway.audit.retention.segments", listed)
+    gone = outlived(log, Limits(max_bytes=1), trust_clock=True)
+    assert looks == [0, 1]
+    assert gone[0].compressed
+    assert [each.number for each in gone] == [each.number for each in plain[:-1]]
 
 
 def test_two_at_once_and_a_log_on_hold(log: Path, signer: Signer) -> None:

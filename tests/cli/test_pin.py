@@ -55,6 +55,14 @@ def lock(project: Project) -> dict[str, Any]:
     return value
 
 
+def with_rule(project: Project) -> None:
+    rules = project.root / "policies" / "rules.yaml"
+    rules.parent.mkdir()
+    rules.write_text(RULE)
+    project.settings["policies"] = ["policies"]
+    project.write()
+
+
 def lines(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
@@ -189,9 +197,7 @@ class TestReview:
         self, pinned: Project, run: Run
     ) -> None:
         """An upstream renames an argument; its rule names the new one before that is pinned."""
-        rules = pinned.root / "policies" / "rules.yaml"
-        rules.parent.mkdir()
-        rules.write_text(RULE)
+        with_rule(pinned)
         renamed = {**ECHO, "inputSchema": {"type": "object", "properties": {"to": {}}}}
         pinned.offers("srv", [renamed, "other"])
         refused = run("check")
@@ -205,9 +211,7 @@ class TestReview:
     def test_a_rule_that_does_not_fit_what_was_pinned_is_told_after_it(
         self, pinned: Project, run: Run
     ) -> None:
-        rules = pinned.root / "policies" / "rules.yaml"
-        rules.parent.mkdir()
-        rules.write_text(RULE)
+        with_rule(pinned)
         pinned.offers("srv", [CHANGED | {"inputSchema": {"type": "object"}}, "other"])
         outcome = run("pin", "--review", "--yes")
         assert outcome.code == 2

@@ -296,9 +296,9 @@ class TestEnforce:
         person.run("init", "--yes")
         agent = "---\nname: one\ndescription: d\ntools: mcp__srv__a\n---\n"
         person.write(".claude/agents/one.md", agent)
-        mine = "agents:\n  one: {mode: observe}\n"
+        mine = "agents:\n  one: {mode: observe}\npolicies: [policies]\n"
         person.write("gateway.yaml", person.read("gateway.yaml") + mine)
-        rule = "rules: [{name: soon, tools: mcp__srv, effect: deny, observe: true}]\n"
+        rule = "rules: [{name: soon, tools: mcp__srv__*, effect: deny, observe: true}]\n"
         person.write("policies/soon.yaml", rule)
         for _ in range(2):
             outcome = person.run("enforce")
