@@ -145,6 +145,7 @@ def test_nothing_comes_between_what_is_signed_and_its_note(
         journal.close()
 
     monkeypatch.setattr("gateway.audit.journal.os.write", full)
+    monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
     asyncio.run(scenario())
     report = report_on(log)
     assert {each.code for each in report.findings} == {"gap"}

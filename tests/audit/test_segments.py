@@ -143,6 +143,11 @@ def test_whatever_is_gone_of_it_is_missed(tmp_path: Path) -> None:
 
 
 class TestCompressed:
+    @pytest.fixture(autouse=True)
+    def _only_by_the_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else a thread may put a whole file in the place of one that was damaged."""
+        monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
+
     def test_it_is_read_as_if_it_were_not(self, tmp_path: Path) -> None:
         journal = Journal.open(tmp_path, durability="process", segments=SMALL)
         written = fill(journal)
@@ -180,11 +185,7 @@ class TestCompressed:
             assert file.read() == data
         assert compress(path) == packed  # again: nothing left to do
 
-    def test_damage_anywhere_in_one_is_told_of_and_stops_no_reader(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # Else the thread that does so may put a whole file in the place of a damaged one.
-        monkeypatch.setattr("gateway.audit.journal.compress_aside", lambda path: None)
+    def test_damage_anywhere_in_one_is_told_of_and_stops_no_reader(self, tmp_path: Path) -> None:
         journal = Journal.open(tmp_path, durability="process", segments=SMALL)
         fill(journal)
         journal.close()
