@@ -54,10 +54,18 @@ class Syncer(Protocol):
 
 
 def start_syncer(descriptor: int, directory: Path, sync: Sync | None = None) -> Syncer:
-    """A syncer of the file `descriptor` in `directory`; with `sync`, one that does that instead."""
+    """A syncer of the file `descriptor` in `directory`; with `sync`, one that does that instead.
+
+    Where no process can be started, or none that works, it is a thread: slower, but as safe. Blocks
+    until that is known (20 ms).
+    """
     if sync is None and sys.executable and hasattr(socket, "send_fds"):
-        with suppress(OSError):  # no more processes, or none of this kind: slower, but as safe
-            return ProcessSyncer(descriptor, directory)
+        with suppress(OSError):
+            syncer = ProcessSyncer(descriptor, directory)
+            syncer.begin(None, None, _nobody_waits)
+            if syncer.result() is None:
+                return syncer
+            syncer.close()
     return ThreadSyncer(descriptor, directory, sync or sync_data)
 
 
@@ -117,20 +125,21 @@ class ProcessSyncer:
         self._directory = directory
         self._socket, other = socket.socketpair()
         try:
-            with other:
-                self._process = subprocess.Popen(  # noqa: S603 - a file of this package
-                    [sys.executable, "-I", "-S", sync_process.__file__],
-                    stdin=other.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env={name: os.environ[name] for name in _INHERITED if name in os.environ},
-                    start_new_session=True,
-                )
             socket.send_fds(self._socket, [sync_process.USE], [descriptor])
+            self._process = subprocess.Popen(  # noqa: S603 - a file of this package
+                [sys.executable, "-I", "-S", sync_process.__file__],
+                stdin=other.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+                start_new_session=True,
+            )
         except BaseException:
             self._socket.close()
             raise
+        finally:
+            other.close()
         self._watching: Loop | None = None
         self._arrived: Callable[[], None] = _nobody_waits
         self._answer: bytes | None = None  # that is not taken yet; the last one is that it ended

@@ -213,6 +213,17 @@ def test_a_thread_does_it_where_no_process_can_be_started(
     syncer.close()
 
 
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/cat", "/nonexistent"])
+def test_a_thread_does_it_where_the_process_does_not_work(
+    file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(syncers.sys, "executable", program)
+    syncer = start_syncer(file, tmp_path)
+    assert isinstance(syncer, ThreadSyncer)
+    assert helpers() == []
+    syncer.close()
+
+
 class TestJournal:
     """Durability "power", with a process as everybody has it."""
 
