@@ -10,22 +10,20 @@ from bench.report import tables
 from bench.report.plots import CHARTS, svg
 from bench.report.targets import targets
 
-_LATEST = "latest.json"
-
 
 def save(results: Results) -> Path:
-    """Write the raw results, under their date and as the latest."""
+    """Write the raw results under their date."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
+    encoded = msgspec.json.encode(results)
     path = RESULTS / f"{results.started[:10]}.json"
     path.write_bytes(encoded + b"\n")
-    (RESULTS / _LATEST).write_bytes(encoded + b"\n")
     return path
 
 
 def latest() -> Results:
     """The results of the last run that was saved."""
-    return msgspec.json.decode((RESULTS / _LATEST).read_bytes(), type=Results)
+    path = max(RESULTS.glob("20*.json"))
+    return msgspec.json.decode(path.read_bytes(), type=Results)
 
 
 def summary(results: Results) -> str:
