@@ -38,3 +38,14 @@ def make_private_directory(path: Path) -> None:
             "other users can reach into this directory; run `chmod 700` on it",
             path=str(path),
         )
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk. Raises OSError."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -56,7 +56,6 @@ def _shape(arguments: object) -> dict[str, object]:
     # Breadth first, so that one deep or wide member does not use up the room of its siblings.
     # Only what holds others waits for its turn.
     root: dict[str, object] = {}
-    scalars = _SCALARS
     waiting: list[_Container] = []
     _describe(arguments, root, waiting)
     room, depth = MAX_NODES, 0
@@ -69,15 +68,13 @@ def _shape(arguments: object) -> dict[str, object]:
             if isinstance(value, dict):
                 node["members"] = inside
                 for key, item in islice(value.items(), room):
-                    member: dict[str, object] = (
-                        {"key": key} if len(key) < LONG_KEY_CHARS else _member(key)
-                    )
+                    if len(key) >= LONG_KEY_CHARS:
+                        key = _harmless(key)
+                    member: dict[str, object] = {"key": key}
+                    if len(key) > MAX_KEY_CHARS:
+                        member = {"key": key[:MAX_KEY_CHARS], "key_cut": True}
+                    _describe(item, member, waiting)
                     inside.append(member)
-                    scalar = scalars.get(type(item))
-                    if scalar is None:
-                        _describe(item, member, waiting)
-                    else:
-                        member["type"] = scalar
             else:
                 node["elements"] = inside
                 for item in value[: min(room, MAX_ELEMENTS)]:
@@ -89,14 +86,11 @@ def _shape(arguments: object) -> dict[str, object]:
     return root
 
 
-def _member(key: str) -> dict[str, object]:
-    """How a member is named: without secrets, for its key comes from the caller, as values do."""
+def _harmless(key: str) -> str:
+    """A key without secrets: it comes from the caller, as values do."""
     from gateway.redaction.redactor import redact_text  # few keys are so long
 
-    key = redact_text(key[:MAX_EXAMINED_KEY_CHARS])
-    if len(key) > MAX_KEY_CHARS:
-        return {"key": key[:MAX_KEY_CHARS], "key_cut": True}
-    return {"key": key}
+    return redact_text(key[:MAX_EXAMINED_KEY_CHARS])
 
 
 def _describe(value: object, node: dict[str, object], waiting: list[_Container]) -> None:

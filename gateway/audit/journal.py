@@ -30,7 +30,7 @@ from gateway.audit.records import (
     timestamp,
 )
 from gateway.audit.segments import DEFAULT_LIMITS, SegmentLimits, compress_aside
-from gateway.state import make_private_directory
+from gateway.state import make_private_directory, sync_directory
 
 if TYPE_CHECKING:
     from gateway.audit.checkpoints import Checkpoints
@@ -98,6 +98,11 @@ class Journal:
     def writable(self) -> bool:
         """Whether the last append was good; if not, appending is how to find out again."""
         return self._failure is None and (self._commit is None or self._commit.failure is None)
+
+    @property
+    def continues_later(self) -> bool:
+        """Whether a continuation never runs before the append that it was given to returns."""
+        return self._durability == "power"
 
     @property
     def writer(self) -> str:
@@ -346,7 +351,7 @@ class Journal:
     def _start_commit(self, descriptor: int) -> None:
         """Have the new file itself on the disk, and from then on its records, group by group."""
         from gateway.audit.commit import GroupCommit
-        from gateway.audit.syncers import sync_data, sync_directory
+        from gateway.audit.syncers import sync_data
 
         (self._sync or sync_data)(descriptor)
         sync_directory(self._directory)

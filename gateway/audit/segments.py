@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.files import COMPRESSED, PLAIN, Segment, journal_directory, segments
+from gateway.state import sync_directory
 
 _CHUNK_BYTES: Final = 256 * 1024
 _LEVEL: Final = 1
@@ -66,7 +67,7 @@ def compress(path: Path) -> Path:
         if _unpacked_digest(beside) != plain.digest():
             raise OSError(f"{beside} does not say what {path} does")
         beside.replace(packed)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         path.unlink(missing_ok=True)
     except FileNotFoundError:
         if not packed.exists():  # else somebody else was sooner
@@ -161,13 +162,3 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

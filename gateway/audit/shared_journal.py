@@ -31,7 +31,7 @@ from gateway.audit.records import (
     stamped,
 )
 from gateway.errors import UserError
-from gateway.state import make_private_directory
+from gateway.state import make_private_directory, sync_directory
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_FILES_A_DAY: Final = 9_999
@@ -141,7 +141,7 @@ class SharedJournal:
             if self._durability == "power":
                 os.fsync(descriptor)
                 if not size_bytes:
-                    _sync_directory(self._directory)
+                    sync_directory(self._directory)
         except (OSError, AuditUnavailable):
             with suppress(OSError):  # what stays is torn, and nobody writes after it
                 os.ftruncate(descriptor, size_bytes)
@@ -243,14 +243,6 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(why: str) -> AuditUnavailable:

@@ -76,21 +76,13 @@ def opened_log(source: Source) -> Iterator[AuditLog]:
         complain([problem for problem in index.problems() if problem not in told])
 
 
-@contextmanager
-def configured_log(loaded: "Loaded") -> Iterator[AuditLog | None]:
-    """The log that readers of this configuration ask, up to date; None where there is none yet."""
+def configured_source(loaded: "Loaded") -> Source:
+    """The log that readers of this configuration ask."""
     from gateway.config.directories import audit_directory as configured
 
-    settings = loaded.settings
-    directory = configured(settings)
-    if settings.audit.read_from is not None:
-        with opened_log(Source(config=loaded.place.config)) as log:
-            yield log
-    elif directory.is_dir():
-        with opened_log(Source(directory=directory)) as log:
-            yield log
-    else:
-        yield None
+    if loaded.settings.audit.read_from is not None:
+        return Source(config=loaded.place.config)
+    return Source(directory=configured(loaded.settings))
 
 
 def _reads_store(config: Path | None) -> bool:

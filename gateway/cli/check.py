@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from gateway.cli.asking import ask_upstreams
-from gateway.cli.audit_options import configured_log
+from gateway.cli.audit_options import configured_source, opened_log
 from gateway.cli.definitions import of_definitions
 from gateway.cli.notes import (
     Note,
@@ -100,7 +101,9 @@ def command(
         *of_texts_with_secrets(loaded),
     ]
     if unused_days is not None:
-        with configured_log(loaded) as log:
+        source = configured_source(loaded)
+        missing = source.directory is not None and not source.directory.is_dir()
+        with nullcontext() if missing else opened_log(source) as log:
             notes += of_unused(agents, log, days=unused_days, now=datetime.now(UTC))
     reaches = [reach for one in agents for reach in reaches_of(one, loaded.snapshot, surveyed)]
     if form == "sarif":

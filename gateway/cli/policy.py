@@ -10,10 +10,9 @@ import msgspec
 
 from gateway.audit.calls import Call, Filters
 from gateway.cli import output
-from gateway.cli.audit_options import Source, configured_log, opened_log
+from gateway.cli.audit_options import Source, configured_source, opened_log
 from gateway.cli.matrix import word_of
 from gateway.cli.policy_cases import Case, junit, read_cases, report, try_case
-from gateway.config.directories import audit_directory
 from gateway.config.files import CLIENT_CONFIG_NAME, CONFIG_NAME
 from gateway.config.load import Loaded, load
 from gateway.errors import UserError
@@ -142,14 +141,8 @@ def _load(path: Path) -> Loaded:
 
 def _recorded(loaded: Loaded, directory: Path | None) -> list[Trial]:
     """The recorded tool calls of agents, the oldest first."""
-    named = None if directory is None else opened_log(Source(directory=directory))
-    with named or configured_log(loaded) as log:
-        if log is None:
-            raise UserError(
-                "there is no audit log here; name its directory with --directory, "
-                "or run the gateway first",
-                path=str(audit_directory(loaded.settings)),
-            )
+    source = configured_source(loaded) if directory is None else Source(directory=directory)
+    with opened_log(source) as log:
         calls = log.calls(Filters())
     return [trial for call in calls if (trial := _trial(call)) is not None]
 

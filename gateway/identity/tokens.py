@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from gateway.errors import UserError
-from gateway.state import make_private_directory
+from gateway.state import make_private_directory, sync_directory
 
 FORM: Final = r"mtg_([0-9a-f]{8})_[A-Za-z0-9_-]{43}"
 """A regular expression for a whole token, with the id as its group."""
@@ -144,7 +144,7 @@ def revoke_token(directory: Path, identifier: str) -> bool:
         return False
     try:
         _file(directory, identifier).unlink()
-        _sync_directory(directory)
+        sync_directory(directory)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -239,17 +239,7 @@ def _put(path: Path, stored: StoredToken) -> None:
         path.hardlink_to(beside)
     finally:
         beside.unlink()
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":  # elsewhere a directory cannot be opened
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def _signature(status: os.stat_result) -> Signature:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.config.reading import read_regular
 from gateway.errors import UserError
+from gateway.state import sync_directory
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PRIVATE = 0o600
@@ -55,7 +56,7 @@ class Disk:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -65,7 +66,7 @@ class Disk:
         """Remove a file; nothing where there is none."""
         try:
             path.unlink(missing_ok=True)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -106,13 +107,3 @@ class Disk:
 def _temporary(target: Path) -> Path:
     """One name for all times, so that what a killed run left behind is found again."""
     return target.with_name(f".{target.name}.gateway-init")
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

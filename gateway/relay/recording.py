@@ -37,7 +37,8 @@ from gateway.wire.params import Params, encode
 from gateway.wire.trace import trace_context
 
 _AT_ONCE = 32
-"""So many records are written at once: the disk is at work while the rest is decided."""
+"""So many records are written at once where their calls go on later: the disk is at work while the
+rest is decided. Else nothing would be won, and a call would go on while it is still handed over."""
 
 Committed = Callable[[AuditUnavailable | None], None]
 Scalars = dict[str, str | int | bool | None]
@@ -317,7 +318,7 @@ class Recorder:
 
     def _append(self, record: Record, then: Committed | None) -> None:
         self._waiting.append((record, then))
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _AT_ONCE and self._journal.continues_later and self.held is None:
             self._write()
         elif len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._write)

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.journal import Journal
+from gateway.audit.files import journal_files
+from gateway.audit.journal import Durability, Journal
 from gateway.audit.keys import Digester
 from gateway.audit.reader import read_journals
 from gateway.identity.identity import HostCall, Identity
 from gateway.policy.values import Action, Decision
 from gateway.relay.recording import Party, Recorder
 from gateway.wire.envelope import Response
+from tests.relay.bench import until
 
 DIGESTER = Digester(bytes(32))
 ALLOWED = Decision("allow", "declared tools", "declared", tool_id="mcp__up__echo")
@@ -128,10 +130,16 @@ def test_an_outcome_never_comes_before_its_own_decision(tmp_path: Path) -> None:
     assert [line["kind"] for line in recorded(tmp_path, act)] == ["decision", "outcome"]
 
 
-def test_a_turn_with_many_decisions_begins_to_write_before_the_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("durability", "at_once"), [("process", 0), ("power", 32)])
+def test_a_turn_with_many_decisions_begins_to_write_where_calls_go_on_later(
+    tmp_path: Path, durability: Durability, at_once: int
+) -> None:
+    """Whatever is written in a turn, no call goes on while it is still handed over."""
     gone_on: list[int] = []
 
-    def act(recorder: Recorder) -> None:
+    async def scenario() -> None:
+        journal = Journal.open(tmp_path, durability=durability)
+        recorder = Recorder(journal, DIGESTER, arguments="none", arguments_for={}, snapshot="")
         for number in range(40):
             recorder.decision(
                 f"call-{number}",
@@ -142,8 +150,14 @@ def test_a_turn_with_many_decisions_begins_to_write_before_the_last(tmp_path: Pa
                 {},
                 lambda unavailable, number=number: gone_on.append(number),
             )
-        assert gone_on == list(range(32))
+        assert gone_on == []
+        [path] = journal_files(tmp_path).values()
+        assert path.read_bytes().count(b'"kind":"decision"') == at_once
+        await until(lambda: len(gone_on) == 40)
+        journal.close()
 
-    lines = recorded(tmp_path, act)
+    asyncio.run(scenario())
     assert gone_on == list(range(40))
-    assert [line["call"] for line in lines] == [f"call-{number}" for number in range(40)]
+    lines = [json.loads(entry.line) for entry in read_journals(tmp_path, pytest.fail)]
+    calls = [line["call"] for line in lines if line["kind"] == "decision"]
+    assert calls == [f"call-{number}" for number in range(40)]
