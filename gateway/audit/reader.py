@@ -118,14 +118,19 @@ def read_journal(path: Path, report: Report, offset: int = 0) -> Iterator[Entry]
                 size_bytes = len(line)
                 whole = line.endswith(b"\n")
                 while not whole and (more := file.readline(MAX_LINE_BYTES)):
+                    if size_bytes < MAX_LINE_BYTES:  # it was still being written when we looked
+                        line += more
                     size_bytes += len(more)
                     whole = more.endswith(b"\n")
-                row = as_row(line) if whole and size_bytes == len(line) else None
+                fits = whole and size_bytes == len(line) <= MAX_LINE_BYTES
+                row = as_row(line) if fits else None
                 if row is not None:
                     yield Entry(journal, offset, line[:-1], row)
                 else:
                     reason = NOT_A_RECORD if whole else UNFINISHED
                     report(Problem(journal, offset, size_bytes, reason))
+                    if not whole:
+                        return  # what comes by now is the rest of this line, not the next one
                 offset += size_bytes
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:

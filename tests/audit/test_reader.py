@@ -1,8 +1,10 @@
 import gzip
+import io
 from pathlib import Path
 
 import pytest
 
+from gateway.audit import reader
 from gateway.audit.files import journal_files
 from gateway.audit.journal import Journal
 from gateway.audit.reader import (
@@ -11,6 +13,7 @@ from gateway.audit.reader import (
     UNFINISHED,
     Problem,
     follow,
+    read_journal,
     read_journals,
 )
 from tests.audit.samples import decision, journals, line_of, outcome
@@ -51,6 +54,42 @@ def test_a_torn_last_line_is_reported_and_no_record(tmp_path: Path) -> None:
     whole, torn = at(1, "1"), at(2, "2")[:-1]  # the line is there, its end is not
     write(tmp_path, "a", whole, torn)
     assert read(tmp_path) == (["1"], [Problem("a", len(whole), len(torn), UNFINISHED)])
+
+
+class Growing(io.BytesIO):
+    """A file that is still being written: its end is at `cut` for so many looks as `ends`."""
+
+    def __init__(self, data: bytes, cut: int, ends: int) -> None:
+        super().__init__(data)
+        self.cut = cut
+        self.ends = ends
+
+    def readline(self, size: int | None = -1) -> bytes:
+        size = -1 if size is None else size
+        room = self.cut - self.tell()
+        if room > 0:
+            return super().readline(room if size < 0 else min(size, room))
+        if room == 0 and self.ends:
+            self.ends -= 1
+            return b""
+        return super().readline(size)
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_a_line_that_is_written_while_it_is_read_is_one_record_or_none_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: int
+) -> None:
+    lines = [at(number, str(number)) for number in range(3)]
+    data = b"".join(lines)
+    path = write(tmp_path, "a", data)
+    for cut in range(len(data) + 1):
+        monkeypatch.setattr(reader, "open_journal", lambda _, cut=cut: Growing(data, cut, ends))
+        problems: list[Problem] = []
+        found = [entry.line + b"\n" for entry in read_journal(path, problems.append)]
+        whole = data[: data.rfind(b"\n", 0, cut) + 1] if ends else data
+        assert b"".join(found) == whole, cut
+        torn = cut - len(whole)
+        assert problems == ([Problem("a", len(whole), torn, UNFINISHED)] if torn > 0 else []), cut
 
 
 @pytest.mark.parametrize(
